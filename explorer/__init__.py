@@ -1,0 +1,1 @@
+"""Persona Explorer: browse, steer, label and compare the features of language models."""
