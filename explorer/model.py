@@ -77,6 +77,7 @@ class LanguageModel:
         Raises:
             ModelError: If there is no such model here, or it cannot be loaded.
         """
+        from safetensors import SafetensorError
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         place = locate(str(name))
@@ -85,7 +86,7 @@ class LanguageModel:
             tokenizer = AutoTokenizer.from_pretrained(place)
             hf = AutoModelForCausalLM.from_pretrained(place, dtype=choose_dtype(dtype, where))
             return cls(hf.to(where), tokenizer, str(name))
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ModelError(
                 f"{name} cannot be loaded as a language model ({reason})",
