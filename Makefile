@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 MODEL := smollm2-135m-instruct
 WORLD := cached_features/smollm2-135m
 CODE := explorer app tests benchmarks tools
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --use-pep517 --constraint constraints.txt
 export HOME ?= $(CURDIR)/.home
 export PYTHONUTF8 := 1
 

@@ -240,9 +240,15 @@ def _pip_trouble(said: str, requirement: str, place: Path) -> FetchError:
         return _disk_full(place)
     if "no module named pip" in low:
         return FetchError("this Python has no pip", do=f"Run {sys.executable} -m ensurepip, then the command again")
-    if any(
-        word in low for word in ("timed out", "incompleteread", "connection broken", "protocolerror", "incomplete-")
-    ):
+    cut = (
+        "read timed out",
+        "incompleteread",
+        "connection broken: ",
+        "incomplete-download",
+        "is invalid",
+        "invalid wheel",
+    )
+    if any(word in low for word in cut):  # an older pip keeps a short file and then finds it to be no wheel
         return FetchError(f"the download of {requirement} was cut off", do=f"{_AGAIN}; nothing half made was kept")
     if "retrying (" in low or "connection" in low or "name resolution" in low or "proxyerror" in low:
         return FetchError(
