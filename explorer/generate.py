@@ -8,6 +8,7 @@ a time: several generations take turns, and one that is abandoned leaves nothing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,8 +17,10 @@ from explorer.errors import SteeringError
 from explorer.hooks import edited
 from explorer.model import HookPoint, LanguageModel
 from explorer.records import Edit, Sampling
-from explorer.sae import SparseCoder
 from explorer.steering import Lever, change, check_positions, mode
+
+if TYPE_CHECKING:
+    from explorer.sae import SparseCoder
 
 _NUCLEUS = 512  # candidates looked at before the whole vocabulary is sorted
 _COMPACT = 0.75  # the batch is copied without its ended rows once so few are left: copying the cache costs as much as a step
@@ -42,7 +45,7 @@ class Steering:
         positions: A name in `explorer.steering.POSITIONS`.
     """
 
-    coder: SparseCoder
+    coder: "SparseCoder"
     maxima: Mapping[int, float]
     positions: str = "answer"
 
@@ -142,7 +145,7 @@ class _Edits:
         return edited(self.module, edit)
 
 
-def _check_steerable(point: HookPoint, model: LanguageModel, coder: SparseCoder) -> None:
+def _check_steerable(point: HookPoint, model: LanguageModel, coder: "SparseCoder") -> None:
     if not point.residual or (point.before and point.layer == 0):
         raise SteeringError(
             f"The SAE reads {point.name}, which cannot be steered",
