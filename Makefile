@@ -41,8 +41,8 @@ format: $(VENV)/.installed-dev ## Rewrite the code in the project's format
 	$(BIN)/ruff check --fix-only $(CODE)
 	$(BIN)/ruff format $(CODE)
 
-bench: $(VENV)/.installed model ## Measure speed and memory: benchmarks/results.json and RESULTS.md
-	$(BIN)/python -m benchmarks
+bench: $(VENV)/.installed-dev model ## Measure speed and memory: benchmarks/results.json and RESULTS.md
+	chromium="$$(tools/ensure_chromium.sh)" && PERSONA_EXPLORER_CHROMIUM="$$chromium" $(BIN)/python -m benchmarks $(PARTS)
 
 world: model ## Make the bundled world anew from its recipe (hours; resumable)
 	$(BIN)/persona-explorer make $(WORLD)/recipe.toml

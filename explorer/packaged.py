@@ -110,7 +110,7 @@ def locate(name: str | os.PathLike[str]) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", text):
         raise ModelError(f"there is no model folder at {text}", do="Check the path, or give a name such as org/model")
     if close := difflib.get_close_matches(text.lower(), PACKAGED, n=1, cutoff=0.6):
-        raise ModelError(f"there is no model {text!r}", do=f"Did you mean {close[0]}?")
+        raise ModelError(f"there is no model {text!r}", do=f"The closest packaged model is {close[0]}")
     return text
 
 

@@ -263,7 +263,7 @@ def test_a_local_folder_works_in_the_same_place(shelf, tmp_path):
 def test_a_path_without_a_folder_and_a_misspelt_name_are_said(shelf):
     with pytest.raises(ModelError, match="no model folder"):
         locate("./nowhere/at/all")
-    with pytest.raises(ModelError, match="Did you mean smollm2-135m-instruct"):
+    with pytest.raises(ModelError, match="closest packaged model is smollm2-135m-instruct"):
         locate("smollm2-135m")
     assert locate("organisation/model") == "organisation/model"
 

@@ -1,0 +1,83 @@
+"""Commands that look at a feature cache: info, check, search. None needs the model, and only check can use it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from explorer.cli.console import JSON, Device, emit_json, facts
+
+CachePath = Annotated[Path, typer.Argument(help="The folder of a feature cache.")]
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(info)
+    app.command()(check)
+    app.command()(search)
+
+
+def info(cache: CachePath, as_json: JSON = False) -> None:
+    """Say what a feature cache was made from, with what, and how large it is."""
+    from dataclasses import asdict
+
+    from explorer.cache import Cache
+
+    opened = Cache.open(cache)
+    manifest = asdict(opened.manifest)
+    size = sum(file.stat().st_size for file in opened.path.rglob("*") if file.is_file())
+    live = int((opened.frame["tokens_active"] > 0).sum())
+    extra = {
+        "path": str(opened.path),
+        "bytes": size,
+        "live_features": live,
+        "bundled_labels": bool(opened.bundled_labels),
+    }
+    if as_json:
+        emit_json({**extra, **manifest})
+        return
+    excluded = ", ".join(f"{count:,} {reason}" for reason, count in manifest["tokens_excluded"].items())
+    facts(
+        opened.name,
+        [
+            ("path", opened.path),
+            ("size", f"{size / 1e6:.1f} MB in {len(manifest['files'])} files, format {manifest['format']}"),
+            ("model", f"{manifest['model']} ({manifest['model_fingerprint'][:12]}), {manifest['dtype']}"),
+            ("SAE", f"{manifest['sae']} ({manifest['sae_fingerprint'][:12]}), {manifest['architecture']}"),
+            ("reads", manifest["hook_point"]),
+            ("features", f"{opened.n_features:,}, of which {live:,} were active"),
+            ("corpus", f"{manifest['corpus']}: {manifest['documents']:,} documents, {manifest['windows']:,} windows"),
+            ("tokens", f"{manifest['tokens_seen']:,} seen, {manifest['tokens_scored']:,} scored"),
+            ("left out", excluded),
+            ("context", f"{manifest['context_size']} tokens; {manifest['bos']}"),
+            ("made", f"{manifest['created']} by {manifest['command'] or 'the library'}"),
+        ],
+    )
+
+
+def check(
+    cache: CachePath,
+    model: Annotated[str, typer.Option(help="Check that this model is the one the cache was built with.")] = "",
+    sae: Annotated[str, typer.Option(help="Check that this SAE is the one the cache was built with.")] = "",
+    device: Device = "auto",
+    as_json: JSON = False,
+) -> None:
+    """Check a cache: checksums, columns, and its fit to a model and an SAE. Exits with 1 where something is wrong."""
+    raise NotImplementedError
+
+
+def search(
+    cache: CachePath,
+    query: Annotated[
+        str, typer.Argument(help="Words of labels, titles, promoted tokens or examples; a number; or nothing.")
+    ] = "",
+    sort: Annotated[str, typer.Option(help="The column to sort by.")] = "density",
+    ascending: Annotated[bool, typer.Option("--ascending", help="Smallest first.")] = False,
+    min_density: Annotated[float, typer.Option(help="Share of scored tokens, 0 to 1.", min=0, max=1)] = 0.0,
+    max_density: Annotated[float, typer.Option(help="Share of scored tokens, 0 to 1.", min=0, max=1)] = 1.0,
+    status: Annotated[str, typer.Option(help="all, labelled, unlabelled, dead or live.")] = "all",
+    limit: Annotated[int, typer.Option(help="Rows to print.", min=1)] = 25,
+    offset: Annotated[int, typer.Option(help="Rows to skip.", min=0)] = 0,
+    as_json: JSON = False,
+) -> None:
+    """Find features by their words, labels and examples."""
+    raise NotImplementedError

@@ -1,0 +1,7 @@
+"""`persona-explorer steer`."""
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    pass
