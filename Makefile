@@ -43,15 +43,17 @@ format: $(VENV)/.installed-dev ## Rewrite the code in the project's format
 
 bench: $(VENV)/.installed-dev model ## Measure speed and memory: benchmarks/results.json and RESULTS.md
 	chromium="$$(tools/ensure_chromium.sh)" && PERSONA_EXPLORER_CHROMIUM="$$chromium" $(BIN)/python -m benchmarks $(PARTS)
+	$(BIN)/python -m tools.readme_figures
 
 world: model ## Make the bundled world anew from its recipe (hours; resumable)
 	$(BIN)/persona-explorer make $(WORLD)/recipe.toml
 
 report: model ## Recompute report.json and REPORT.md of the bundled world
 	$(BIN)/persona-explorer report $(WORLD)
+	$(BIN)/python -m tools.readme_figures
 
 screenshots: $(VENV)/.installed-dev model ## Take the screenshots in docs/ from the real app
-	chromium="$$(tools/ensure_chromium.sh)" && PERSONA_EXPLORER_CHROMIUM="$$chromium" $(BIN)/python tools/screenshots.py
+	chromium="$$(tools/ensure_chromium.sh)" && PERSONA_EXPLORER_CHROMIUM="$$chromium" $(BIN)/python -m tools.screenshots
 
 chromium: ## Find or install the Chromium of the browser tests
 	@tools/ensure_chromium.sh

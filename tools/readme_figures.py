@@ -1,0 +1,65 @@
+"""Write the README's table of figures from report.json and benchmarks/results.json: no number is typed by hand."""
+
+import json
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+REPORT = ROOT / "cached_features" / "smollm2-135m" / "report.json"
+RESULTS = ROOT / "benchmarks" / "results.json"
+BEGIN, END = "<!-- figures:", "<!-- end of figures -->"
+
+SHOWN = (
+    (REPORT, "variance_explained", "Variance of the residual stream that the autoencoder explains, held-out documents"),
+    (REPORT, "loss_recovered", "Share of next-token loss recovered, against mean ablation, held-out documents"),
+    (REPORT, "dead_latents", "Share of latents that never fire on held-out documents"),
+    (REPORT, "variance_explained_outside", "Variance explained on text from outside"),
+    (REPORT, "loss_recovered_outside", "Loss recovered on text from outside"),
+    (RESULTS, "build_marginal_ratio", "Building all statistics, over a plain forward pass and one encode"),
+    (RESULTS, "steer_pair_ratio", "Speed of baseline and steered answer together, over one plain Hugging Face row"),
+    (RESULTS, "sweep_ten_ratio", "Time of nine strengths and a baseline together, over one plain Hugging Face row"),
+    (RESULTS, "time_to_first_token", "Seconds to the first token, warm"),
+    (RESULTS, "app_first_page_s", "Seconds from the command to the first page"),
+    (RESULTS, "feature_page_ms", "Milliseconds for a feature page's data, 24,576 features"),
+)
+
+
+def table() -> str:
+    """The table, with what is measured at this moment."""
+    lines = ["", "| Figure | Value | Interval | n | Asked for |", "|---|---|---|---|---|"]
+    data = {path: json.loads(path.read_text(encoding="utf-8")) if path.exists() else {} for path in (REPORT, RESULTS)}
+    for path, key, words in SHOWN:
+        entry = data[path].get(key)
+        if entry is None:
+            continue
+        low, high = entry.get("low"), entry.get("high")
+        interval = f"{short(low)} to {short(high)}" if low is not None and high is not None else ""
+        n = f"{entry['n']:,}" if entry.get("n") else ""
+        lines.append(f"| {words} (`{key}`) | {short(entry['value'])} | {interval} | {n} | {target(entry)} |")
+    where = ["report.json", "benchmarks/results.json"]
+    lines += [
+        "",
+        f"All figures, with the commands and the machine they come from, are in `{where[0]}` and `{where[1]}`.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def target(entry: dict) -> str:
+    found = entry.get("target")
+    return "" if found is None else found if isinstance(found, str) else short(found)
+
+
+def short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def filled(text: str) -> str:
+    """The README with the table as it should be."""
+    head, rest = text.split(BEGIN, 1)
+    comment, rest = rest.split("\n", 1)
+    return f"{head}{BEGIN}{comment}\n{table()}{END}{rest.split(END, 1)[1]}"
+
+
+if __name__ == "__main__":
+    README.write_text(filled(README.read_text(encoding="utf-8")), encoding="utf-8")
