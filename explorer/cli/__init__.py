@@ -44,12 +44,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("WANDB_MODE", "disabled")
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    command = typer.main.get_command(app)
     try:
-        result = app(
-            args=None if arguments is None else list(arguments), prog_name="persona-explorer", standalone_mode=False
-        )
+        with command.make_context("persona-explorer", given or ["--help"]) as context:
+            command.invoke(context)
         sys.stdout.flush()
-        return result if isinstance(result, int) else 0
+        return 0
+    except typer.Exit as stop:
+        return stop.exit_code
+    except SystemExit:  # how rich leaves when the reader has seen enough
+        return 0
     except BrokenPipeError:  # the reader (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

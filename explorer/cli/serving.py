@@ -1,5 +1,6 @@
 """`persona-explorer app`: the front end in the browser."""
 
+import errno
 import importlib.util
 import os
 import socket
@@ -86,22 +87,23 @@ def free_port(host: str, first: int) -> int:
     for port in range(first, min(first + _TRIES, 65536)):
         try:
             candidates = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            raise UsageError(f"{host!r} is no address of this machine ({error})", do="Use --host localhost") from error
-        if all(_is_free(family, address) for family, _, _, _, address in candidates):
+        except (OSError, UnicodeError) as error:
+            raise UsageError(f"{host!r} is no address ({error})", do="Use --host localhost") from error
+        states = {_state(family, address) for family, _, _, _, address in candidates}
+        if states == {"absent"}:  # localhost may have an IPv6 address that the machine lacks; one that it has is enough
+            raise UsageError(f"{host} is no address of this machine", do="Use --host localhost")
+        if "busy" not in states:
             return port
     raise UsageError(f"Ports {first} to {first + _TRIES - 1} are all busy", do="Name another with --port")
 
 
-def _is_free(family: int, address: tuple) -> bool:
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        if os.name == "posix":  # a port in TIME_WAIT is free; on Windows this option would mean something else
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+def _state(family: int, address: tuple) -> str:
+    """ "free", "busy", or "absent" where the address is none of this machine's."""
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            if os.name == "posix":  # a port in TIME_WAIT is free; on Windows this option would mean something else
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
-        except PermissionError:
-            return False
-        except OSError as error:
-            # an IPv6 localhost that the machine does not have is not a busy port
-            return error.errno not in (48, 98, 10048) and family == getattr(socket, "AF_INET6", None)
-        return True
+    except OSError as error:
+        return "absent" if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT) else "busy"
+    return "free"

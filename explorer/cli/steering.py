@@ -1,7 +1,111 @@
-"""`persona-explorer steer`."""
+"""`persona-explorer steer`: one question, answered by the model as it is and as it is steered, in one batch."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from explorer.cli.console import JSON, Device, Dtype, emit_json, progress, table
+from explorer.errors import SteeringError, UsageError
+from explorer.records import Edit, Sampling
+
+if TYPE_CHECKING:
+    from explorer.cache import Cache
+
 
 def register(app: typer.Typer) -> None:
-    pass
+    app.command()(steer)
+
+
+def steer(
+    cache: Annotated[Path, typer.Argument(help="The folder of a feature cache.")],
+    prompt: Annotated[str, typer.Argument(help="What the model is asked.")],
+    edit: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--edit", "-e", help="FEATURE, FEATURE:STRENGTH or FEATURE:STRENGTH:MODE; may be given several times."
+        ),
+    ] = None,
+    preset: Annotated[
+        str, typer.Option("--preset", "-p", help="A named set of edits of the cache or of your own.")
+    ] = "",
+    positions: Annotated[str, typer.Option(help="answer, prompt or all.")] = "answer",
+    system: Annotated[str, typer.Option(help="A system prompt.")] = "",
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Let the model go on from the prompt, without a chat template.")
+    ] = False,
+    model: Annotated[str, typer.Option("--model", "-m", help="Instead of the model that the cache names.")] = "",
+    sae: Annotated[str, typer.Option(help="Instead of the SAE in the cache: a SAELens folder or release/sae_id.")] = "",
+    max_tokens: Annotated[int, typer.Option(min=1)] = 80,
+    temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.7,
+    top_p: Annotated[float, typer.Option(min=0, max=1)] = 0.95,
+    repetition_penalty: Annotated[float, typer.Option(min=0.1)] = 1.1,
+    seed: int = 0,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    as_json: JSON = False,
+) -> None:
+    """Ask the model a question twice: as it is, and with features turned up, down or off."""
+    from explorer.cache import Cache
+
+    opened = Cache.open(cache)
+    edits = [*_preset(opened, preset), *(read_edit(text) for text in edit or [])]
+    if not edits:
+        raise UsageError("There is nothing to steer with", do="Give --edit FEATURE:STRENGTH or --preset NAME")
+    sampling = Sampling(max_tokens, temperature, top_p, repetition_penalty, seed)
+
+    from explorer.generate import Row, Steering, stream
+    from explorer.model import LanguageModel
+    from explorer.sae import SparseCoder
+
+    with progress("loading the model") as tick:
+        tick("loading the model", None)
+        live = LanguageModel.load(model or opened.manifest.model, device=device, dtype=dtype)
+        coder = SparseCoder.load(sae or opened.sae_folder or opened.manifest.sae, device=str(live.device))
+        opened.require(model=(live.name, live.fingerprint), sae=(coder.source, coder.fingerprint))
+        maxima = {e.feature: opened.feature(e.feature).max for e in edits}
+        messages = [{"role": "system", "content": system}] if system else []
+        messages.append({"role": "user", "content": prompt})
+        chat = live.has_template and not plain
+        document = live.chat_document(messages, add_generation_prompt=True) if chat else live.text_document(prompt)
+        rows = [Row(document.tokens, (), seed), Row(document.tokens, tuple(edits), seed)]
+        answers: list[list[int]] = [[], []]
+        for done, step in enumerate(stream(live, rows, sampling, Steering(coder, maxima, positions)), 1):
+            tick("answering", done, max_tokens)
+            for answer, token in zip(answers, step, strict=True):
+                if token is not None and token not in live.eos_ids:
+                    answer.append(token)
+    texts = [live.vocabulary.text(answer) for answer in answers]
+    if as_json:
+        plain_edits = [
+            {"feature": e.feature, "strength": e.strength, "mode": e.mode, "maximum": maxima[e.feature]} for e in edits
+        ]
+        emit_json({"prompt": prompt, "edits": plain_edits, "seed": seed, "baseline": texts[0], "steered": texts[1]})
+        return
+    names = ", ".join(f"{e.mode} #{e.feature} at {e.strength:g}" for e in edits)
+    table(prompt, ("", "answer"), [("as it is", texts[0].strip()), (names, texts[1].strip())])
+
+
+def read_edit(text: str) -> Edit:
+    """`FEATURE[:STRENGTH[:MODE]]` as an edit.
+
+    Raises:
+        UsageError: If it is not of that form.
+    """
+    parts = text.removeprefix("#").split(":")
+    try:
+        if len(parts) > 3:
+            raise ValueError
+        return Edit(int(parts[0]), float(parts[1]) if len(parts) > 1 else 1.0, parts[2] if len(parts) > 2 else "add")
+    except ValueError:
+        raise UsageError(
+            f"{text!r} is no edit",
+            expected="FEATURE, FEATURE:STRENGTH or FEATURE:STRENGTH:MODE",
+            do="For example 1930:1.5:add",
+        ) from None
+
+
+def _preset(cache: "Cache", name: str) -> list[Edit]:
+    if not name:
+        return []
+    raise SteeringError("presets are not wired")

@@ -65,7 +65,7 @@ def ask(model: LanguageModel, question: str) -> tuple[int, ...]:
 
 
 def share(model: LanguageModel, coder, prompt: tuple[int, ...], answer: list[int], features: list[int]) -> float:
-    """Mean activation of the features on the answer, in multiples of what the unsteered model shows at most; no edits here."""
+    """Share of (token of the answer, feature) pairs that are active when the unsteered model reads the answer."""
     resid = model.activations(torch.tensor([[*prompt, *answer]]), coder.hook_point)
     acts = coder.encode(resid)[0, len(prompt) :][:, features]
     return (acts > 0).float().mean().item()

@@ -1,0 +1,179 @@
+"""The command line: exit codes, one-line errors, JSON for programs, nothing heavy loaded for nothing."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from explorer import cli
+from explorer.cli import console, serving
+from explorer.cli.steering import read_edit
+from explorer.errors import ExplorerError, UsageError
+from explorer.records import Edit
+
+COMMANDS = get_command(cli.app).commands  # pyright: ignore[reportAttributeAccessIssue]
+LEAVES = [(name,) for name, command in COMMANDS.items() if not hasattr(command, "commands")]
+LEAVES += [(name, inner) for name, command in COMMANDS.items() for inner in getattr(command, "commands", ())]
+
+
+def run(capsys, *arguments: str) -> tuple[int, str, str]:
+    code = cli.main(arguments)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def failing(monkeypatch, error: BaseException) -> None:
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("explorer.packaged.fetch", fail)
+
+
+@pytest.mark.parametrize("words", LEAVES, ids=" ".join)
+def test_every_command_and_option_explains_itself(words, capsys):
+    code, out, _ = run(capsys, *words, "--help")
+    assert code == 0
+    assert "Usage" in out
+    command = COMMANDS[words[0]] if len(words) == 1 else COMMANDS[words[0]].commands[words[1]]
+    assert command.help
+    for parameter in command.params:
+        obvious = parameter.name in ("seed", "max_tokens", "top_p", "repetition_penalty", "temperature")
+        assert obvious or parameter.help, f"{' '.join(words)} {parameter.name}"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("nonsense",), ("fetch", "--nonsense"), ("info",), ("app", "--port", "0"), ("search", "x", "--limit", "many")],
+    ids=" ".join,
+)
+def test_wrong_use_exits_with_2_and_one_line(capsys, arguments):
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert "--help" in err
+
+
+def test_failure_exits_with_1_and_one_line(capsys):
+    code, out, err = run(capsys, "info", "nowhere")
+    assert (code, out) == (1, "")
+    assert err.count("\n") == 1
+    assert "nowhere" in err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (ExplorerError("the sea is wet", do="Bring a towel"), 1, "Bring a towel"),
+        (UsageError("there is nothing to do"), 2, "nothing to do"),
+        (OSError(28, "No space left on device", "file"), 1, "file: No space left on device"),
+        (MemoryError(), 1, "memory"),
+        (KeyboardInterrupt(), 130, "Stopped"),
+        (ZeroDivisionError("a\nb"), 1, "ZeroDivisionError: a)"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_no_failure_shows_a_traceback(capsys, monkeypatch, error, code, words):
+    failing(monkeypatch, error)
+    found, out, err = run(capsys, "fetch", "anything")
+    assert (found, out) == (code, "")
+    assert words in err
+    assert "Traceback" not in err
+    assert len([line for line in err.splitlines() if line.startswith("persona-explorer: ")]) == 1
+
+
+def test_a_traceback_is_there_for_those_who_ask(capsys, monkeypatch):
+    failing(monkeypatch, ZeroDivisionError())
+    monkeypatch.setenv(cli.DEBUG_VARIABLE, "1")
+    assert "Traceback" in run(capsys, "fetch", "anything")[2]
+
+
+def test_json_goes_to_stdout_and_progress_to_stderr(capsys, monkeypatch):
+    def fetch(name, tick):
+        tick("downloading", 0.5)
+        return Path("somewhere")
+
+    monkeypatch.setattr("explorer.packaged.fetch", fetch)
+    code, out, err = run(capsys, "fetch", "anything", "--json")
+    assert code == 0
+    assert json.loads(out) == {"name": "anything", "folder": "somewhere"}
+    assert "downloading 50%" in err
+
+
+def test_json_holds_no_nan(capsys):
+    console.emit_json({"value": float("nan"), "list": [float("inf"), 1.5]})
+    assert json.loads(capsys.readouterr().out) == {"value": None, "list": [None, 1.5]}
+
+
+def test_hostile_text_reaches_the_terminal_as_text(capsys):
+    console.table("[bold]title[/bold]", ("word",), [("[red]x[/red]\x1b[31m\x07\nnext",)])
+    out = capsys.readouterr().out
+    assert "[red]x[/red]" in out
+    assert "[bold]title[/bold]" in out
+    assert "\x1b" not in out
+    assert "\x07" not in out
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure():
+    command = f"{sys.executable} -m explorer fetch --help | true"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "edit"),
+    [("7", Edit(7)), ("#7", Edit(7)), ("7:1.5", Edit(7, 1.5)), ("7:-2:clamp", Edit(7, -2.0, "clamp"))],
+)
+def test_edits_are_written_as_feature_strength_mode(text, edit):
+    assert read_edit(text) == edit
+
+
+@pytest.mark.parametrize("text", ["", "king", "1:2:add:4", "1:much", "1.5"])
+def test_what_is_no_edit_is_wrong_use(text):
+    with pytest.raises(UsageError, match="FEATURE:STRENGTH"):
+        read_edit(text)
+
+
+def test_a_busy_port_is_passed_over():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert serving.free_port("127.0.0.1", port) > port
+
+
+def test_a_host_that_is_not_ours_is_wrong_use():
+    with pytest.raises(UsageError, match="localhost"):
+        serving.free_port("192.0.2.1", 8501)
+    with pytest.raises(UsageError, match="no address"):
+        serving.free_port("no such host.invalid", 8501)
+
+
+def test_the_app_binds_to_localhost_and_says_when_it_does_not(capsys, monkeypatch):
+    started = {}
+    monkeypatch.setattr(os, "chdir", lambda path: None)
+    monkeypatch.setattr(
+        os, "execve", lambda file, command, environment: started.update(command=command, env=environment)
+    )
+    monkeypatch.setattr(serving.subprocess, "run", lambda *_, **__: pytest.fail("two processes"))
+    monkeypatch.setattr(serving, "free_port", lambda host, port: port + 1)
+    with pytest.raises(BaseException):  # noqa: B017, PT011 - execve does not come back; here it does
+        serving.serve()
+    assert "--server.address=localhost" in started["command"]
+    assert "--server.port=8502" in started["command"]
+    err = capsys.readouterr().err
+    assert "8501 is busy" in err
+    assert "whoever" not in err
+    with pytest.raises(BaseException):  # noqa: B017, PT011
+        serving.serve(host="0.0.0.0")
+    assert "whoever can reach this machine" in capsys.readouterr().err
+
+
+def test_the_command_line_starts_without_torch():
+    code = "import sys, explorer.cli; explorer.cli.main(['--help']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
