@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     ("words", {"errors", "records", "text", "offensive", "packaged"}),
     ("disk", {"schema", "cache"}),
-    ("reading", {"search", "labels", "presets", "check"}),
+    ("reading", {"search", "label_files", "labels", "presets", "check"}),
     ("model", {"hooks", "model"}),
     ("sparse", {"sae"}),
     ("evidence", {"evidence", "corpus"}),
