@@ -20,7 +20,7 @@ def measure() -> dict:
     cache = Cache.open(WORLD)
     assert cache.sae_folder is not None
     coder = SparseCoder.load(cache.sae_folder)
-    strongest = int(cache.frame["max"].idxmax())
+    strongest = int(cache.frame["max"].to_numpy().argmax())
     steering = Steering(coder, {strongest: cache.feature(strongest).max})
     vars(model)["eos_ids"] = frozenset()  # every row goes on to the last step, as Hugging Face is told to below
     prompt = model.chat_document(QUESTION, add_generation_prompt=True).tokens
@@ -58,10 +58,8 @@ def measure() -> dict:
     )
     first = []
     for _ in range(ROUNDS):
-        rows = [Row(prompt), Row(prompt, (Edit(strongest),))]
-        steps = stream(model, rows, sampling, steering)
+        steps = stream(model, [Row(prompt), Row(prompt, (Edit(strongest),))], sampling, steering)
         first.append(seconds(lambda steps=steps: next(steps)))
-        steps.close()
 
     dtype = str(model.dtype).removeprefix("torch.")
     setting = f"{MODEL}, {dtype}, {STEPS} tokens after a prompt of {len(prompt)}, sampled"

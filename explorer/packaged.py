@@ -20,6 +20,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from explorer.errors import ExplorerError, FetchError, ModelError
 
@@ -312,7 +313,7 @@ def dequantise(gguf: str, folder: str) -> None:
     logging.set_verbosity_error()
     where, file = os.path.split(gguf)
     tokenizer = AutoTokenizer.from_pretrained(where, gguf_file=file)
-    model = AutoModelForCausalLM.from_pretrained(where, gguf_file=file, dtype=torch.float32)
+    model: Any = AutoModelForCausalLM.from_pretrained(where, gguf_file=file, dtype=torch.float32)
     # transformers remembers that the weights came quantised and would refuse to save, or to load again as plain tensors
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config

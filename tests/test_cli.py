@@ -177,3 +177,22 @@ def test_the_app_binds_to_localhost_and_says_when_it_does_not(capsys, monkeypatc
 def test_the_command_line_starts_without_torch():
     code = "import sys, explorer.cli; explorer.cli.main(['--help']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def test_labels_go_out_in_and_into_a_copy(capsys, tmp_path):
+    from explorer.labels import LabelStore
+
+    first, second = str(tmp_path / "first.sqlite"), str(tmp_path / "second.sqlite")
+    LabelStore(first).put("f" * 64, 3, 'kings, and their "crowns"', "seen\nin examples", 2, author="ada")
+    assert run(capsys, "labels", "export", "--database", first)[1].splitlines()[0].startswith("sae,feature,label")
+    for kind in ("csv", "jsonl"):
+        file = str(tmp_path / f"labels.{kind}")
+        code, out, _ = run(capsys, "labels", "export", file, "--database", first, "--json")
+        assert (code, json.loads(out)["labels"]) == (0, 1)
+        assert run(capsys, "labels", "export", file, "--database", first)[0] == 1  # what is there stays
+    added = run(capsys, "labels", "import", str(tmp_path / "labels.csv"), "--database", second, "--json")[1]
+    again = run(capsys, "labels", "import", str(tmp_path / "labels.jsonl"), "--database", second, "--json")[1]
+    assert (json.loads(added)["added"], json.loads(again)["added"], json.loads(again)["known"]) == (1, 0, 1)
+    assert LabelStore(second).changes() == LabelStore(first).changes()
+    assert run(capsys, "labels", "backup", str(tmp_path / "copy.sqlite"), "--database", first)[0] == 0
+    assert LabelStore(tmp_path / "copy.sqlite").changes() == LabelStore(first).changes()

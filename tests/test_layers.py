@@ -23,7 +23,7 @@ LAYERS = [
     ("live", {"steering", "generate"}),
     ("making", {"sampling", "training", "statistics", "logits", "neighbours"}),
     ("wiring", {"build", "report", "recipe"}),
-    ("command line", {"cli"}),
+    ("command line", {"cli", "__main__"}),
 ]
 TORCH_FREE = {
     "errors",

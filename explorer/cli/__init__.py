@@ -8,6 +8,7 @@ what to do.
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import typer
 
@@ -29,7 +30,7 @@ for part in (making, browsing, steering, serving):
     part.register(app)
 app.add_typer(labelling.app, name="labels")
 
-_ClickException = typer.BadParameter.__mro__[2]  # typer carries its own copy of click and exports no more of it
+_ClickException: Any = typer.BadParameter.__mro__[2]  # typer carries its own copy of click and exports no more of it
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -25,7 +25,7 @@ def info(cache: CachePath, as_json: JSON = False) -> None:
     opened = Cache.open(cache)
     manifest = asdict(opened.manifest)
     size = sum(file.stat().st_size for file in opened.path.rglob("*") if file.is_file())
-    live = int((opened.frame["tokens_active"] > 0).sum())
+    live = sum(count > 0 for count in opened.table.column("tokens_active").to_pylist())
     extra = {
         "path": str(opened.path),
         "bytes": size,
