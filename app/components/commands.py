@@ -1,0 +1,28 @@
+"""Keys of the whole app: `/` to the search box, `?` for the key sheet, Escape out of a box."""
+
+from pathlib import Path
+
+import streamlit as st
+
+_HERE = Path(__file__).parent
+_component = st.components.v2.component(
+    "commands",
+    html='<dialog aria-label="Keys" tabindex="-1"></dialog>',
+    css=(_HERE / "commands.css").read_text(encoding="utf-8"),
+    js=(_HERE / "commands.js").read_text(encoding="utf-8"),
+)
+
+COMMON = [("/", "search"), ("?", "this sheet"), ("Esc", "leave a box")]
+
+
+def commands(keys: list[tuple[str, list[tuple[str, str]]]], *, search: bool, on_search) -> None:
+    """Listen for the common keys; draws nothing until `?`.
+
+    Args:
+        keys: (title, [(key, what it does)]) of this page, for the sheet.
+        search: Whether this page has a search box; if not, `/` calls `on_search`.
+    """
+    with st.container(key="commands-place"):
+        _component(
+            data={"keys": [*keys, ("Everywhere", COMMON)], "search": search}, key="commands", on_search_change=on_search
+        )

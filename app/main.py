@@ -1,0 +1,156 @@
+"""Persona Explorer in the browser: the frame around every page. Start it with `persona-explorer app`."""
+
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import streamlit as st
+
+from app import resources, state
+from app.components.commands import commands
+from explorer.errors import ExplorerError
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of the app.
+
+    Args:
+        title: Its name in the top bar.
+        url: Its path; the first page answers at "/" only.
+        keys: (key, what it does), for the key sheet.
+        search: Whether it has a search box, which `/` goes to.
+    """
+
+    title: str
+    url: str
+    keys: tuple[tuple[str, str], ...] = ()
+    search: bool = False
+
+    @property
+    def view(self) -> Path:
+        return HERE / "views" / f"{self.url}.py"
+
+
+_STEPS = (("J", "next feature"), ("K", "previous feature"), ("X", "random feature"))
+_TOKENS = (("↑ ↓", "example"), ("← →", "token"), ("Enter", "pin the token"), ("Space", "whole window"), ("Y", "copy"))
+_LABELS = (("J K", "next, previous"), ("N", "not interpretable"), ("U", "undo"), ("E", "edit the label"))
+_ROWS = (("↑ ↓", "row"), ("Enter", "open the feature"), ("J K", "next, previous page"), ("X", "random feature"))
+PAGES = (
+    Page("Overview", "overview", (("X", "random feature"),)),
+    Page("Browse", "browse", _ROWS, search=True),
+    Page("Feature", "feature", (*_STEPS, ("S", "steer with it"), *_TOKENS)),
+    Page("Steer", "steer", (("Ctrl+Enter", "run"), ("Esc", "stop"), ("1 2 3 4", "strength presets"))),
+    Page("Label", "label", (("Ctrl+Enter", "save and next"), *_LABELS)),
+)
+
+
+def navigation() -> dict[str, st.Page]:
+    """Url -> Streamlit's page, for the pages whose view exists."""
+    return {
+        page.url: st.Page(page.view, title=page.title, url_path=page.url, default=page is PAGES[0])
+        for page in PAGES
+        if page.view.is_file()
+    }
+
+
+def main() -> None:
+    """Draw the frame, then the page; warm the model up once the page is out."""
+    st.set_page_config(page_title="Persona Explorer", page_icon=str(HERE / "static" / "icon.svg"), layout="wide")
+    st.html(f"<style>{(HERE / 'style.css').read_text(encoding='utf-8')}</style>")
+    st.logo(HERE / "static" / "logo.svg", size="medium")
+    pages = navigation()
+    chosen = st.navigation(list(pages.values()), position="top")
+    if wanted := state.wanted_page():
+        _go(pages, *wanted)
+    page = next((p for p in PAGES if p.url == chosen.url_path), PAGES[0])
+    topbar()
+    commands([(page.title, list(page.keys))], search=page.search, on_search=lambda: state.go("browse"))
+    try:
+        chosen.run()
+    except ExplorerError as error:
+        state.show_error(error, retry=True)
+    finally:
+        warm_up()
+
+
+def _go(pages: dict[str, st.Page], url: str, query: dict[str, str]) -> None:
+    name = st.query_params.get(state.CACHE)
+    if name and state.CACHE not in query:
+        query[state.CACHE] = name
+    if url in pages:
+        st.switch_page(pages[url], query_params=query)
+
+
+def topbar() -> None:
+    """Model status, cache picker and settings, inside Streamlit's top bar."""
+    known = list(resources.caches())
+    with st.container(key="topbar", horizontal=True, vertical_alignment="center"):
+        if len(known) > 1:
+            st.selectbox("Feature cache", known, key=state.CACHE, bind="query-params", label_visibility="collapsed")
+        name = state.cache_name()
+        if name is not None:
+            _status(name)
+
+
+def _status(name: str) -> None:
+    try:
+        engine = resources.engine(name)
+    except ExplorerError:
+        return  # the page itself says what is wrong with the cache
+    busy = engine.state == "loading" or (engine.state == "cold" and engine.warmup)
+    st.fragment(_draw_status, run_every=1.5 if busy else None)(name)
+
+
+def _draw_status(name: str) -> None:
+    engine = resources.engine(name)
+    words = {
+        "cold": "model warming up…" if engine.warmup else "model not loaded",
+        "loading": "model warming up…",
+        "ready": "model ready",
+        "failed": "model could not be loaded",
+        "closed": "model not loaded",
+    }[engine.state]
+    mark = "loading" if engine.state == "cold" and engine.warmup else engine.state
+    st.html(
+        f'<div class="status {mark}" role="status" title="{escape(words)}"><i></i><span>{escape(words)}</span></div>',
+        width="content",
+    )
+    with st.popover("", icon=":material/settings:", type="tertiary", key="settings"):
+        _settings(name)
+
+
+def _settings(name: str) -> None:
+    engine = resources.engine(name)
+    manifest = engine.cache.manifest
+    st.html(f'<p class="sec">Model of this cache</p><div class="words">{escape(manifest.model)}</div>')
+    if engine.error:
+        state.show_error(engine.error)
+
+    def switch() -> None:
+        engine.warmup = st.session_state["warmup"]
+
+    st.toggle(
+        "Load it in the background", engine.warmup, key="warmup", on_change=switch,
+        help="After the first page, once for everybody who uses this app. Off: loaded when somebody first needs it.",
+    )  # fmt: skip
+    if engine.state in ("cold", "failed"):
+        st.button("Load now" if engine.state == "cold" else "Try again", on_click=engine.start, key="load-now")
+    st.html('<p class="say">Press <kbd>?</kbd> for the keys of this page.</p>')
+
+
+def warm_up() -> None:
+    """Load the model of the cache in view in the background, once, if that is switched on."""
+    name = state.cache_name()
+    if name is None:
+        return
+    try:
+        resources.engine(name).warm_up()
+    except ExplorerError:
+        return
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""Session and URL keys with typed getters, moving between pages, and the one way to show an error.
+
+A page is left through `go` (a callback), never through `st.switch_page` in a view: Streamlit raises there as soon as a
+widget bound to the URL has been drawn. `main.py` does what `go` asked for before anything is drawn.
+"""
+
+from html import escape
+
+import streamlit as st
+
+from app import resources
+from explorer.cache import Cache
+from explorer.errors import ExplorerError
+
+CACHE = "cache"
+"""URL and session key: name of the cache in view."""
+FEATURE = "feature"
+"""URL and session key: index of the feature in view."""
+_GOTO = "_goto"
+_LAST = "_last_query"
+
+
+def go(page: str, **params: object) -> None:
+    """Open another page; for callbacks.
+
+    Args:
+        page: A url in `main.PAGES`, such as "feature".
+        params: Query parameters; None leaves one out. The cache in view goes along by itself.
+    """
+    st.session_state[_GOTO] = (page, {k: str(v) for k, v in params.items() if v is not None})
+
+
+def wanted_page() -> tuple[str, dict[str, str]] | None:
+    """What `go` asked for, once."""
+    return st.session_state.pop(_GOTO, None)
+
+
+def cache_name() -> str | None:
+    """The cache in view: that of the URL, else the one chosen last, else the first; None where there is none."""
+    known = resources.caches()
+    for name in (st.query_params.get(CACHE), st.session_state.get("_cache")):
+        if name in known:
+            st.session_state["_cache"] = name
+            return name
+    return next(iter(known), None)
+
+
+def cache() -> Cache:
+    """The cache in view; where there is none or it is refused, the page says so and stops."""
+    name = cache_name()
+    if name is None:
+        no_cache()
+        st.stop()
+    try:
+        return resources.cache(name)
+    except ExplorerError as error:
+        show_error(error, retry=True)
+        st.stop()
+
+
+def feature(cache: Cache) -> int:
+    """The feature in view, kept within the cache; 0 where the URL says nothing sensible.
+
+    A page that draws a number input with the key `FEATURE` bound to the URL reads the session instead.
+    """
+    said = st.query_params.get(FEATURE, st.session_state.get(FEATURE, 0))
+    try:
+        return min(max(int(said), 0), cache.n_features - 1)
+    except (TypeError, ValueError):
+        return 0
+
+
+def link(page: str, **params: object) -> str:
+    """A relative link to a page; quoted, safe inside an HTML attribute after `html.escape`."""
+    from urllib.parse import urlencode
+
+    query = {k: v for k, v in params.items() if v is not None}
+    name = st.query_params.get(CACHE)
+    if name:
+        query.setdefault(CACHE, name)
+    return f"{page}?{urlencode(query)}" if query else page
+
+
+def remember(page: str) -> None:
+    """Keep the query of `page`, so that coming back through the top bar finds it as it was left."""
+    st.session_state.setdefault(_LAST, {})[page] = st.query_params.to_dict()
+
+
+def remembered(page: str) -> dict[str, str]:
+    """The query that `page` was left with."""
+    return dict(st.session_state.get(_LAST, {}).get(page, {}))
+
+
+def show_error(error: ExplorerError, *, retry: bool = False) -> None:
+    """Show what was found, what was expected and what to do, as plain text; never a traceback.
+
+    Args:
+        retry: Offer to open every resource afresh and run the page again.
+    """
+    parts = [("", error.found), ("Expected: ", error.expected), ("", error.do)]
+    # An alert of our own: st.error reads its text as markdown, and paths and names come from other people.
+    said = "".join(
+        f"<div>{'<b>' if i == 0 else ''}{lead}{escape(text.rstrip('.'))}.{'</b>' if i == 0 else ''}</div>"
+        for i, (lead, text) in enumerate(parts)
+        if text
+    )
+    st.html(f'<div class="trouble words" role="alert">{said}</div>')
+    if retry:
+        st.button("Retry", on_click=resources.forget, key="retry")
+
+
+def no_cache() -> None:
+    """The empty state: no cache anywhere, so the one command that builds one."""
+    st.html(
+        '<div class="head"><h1>No feature cache yet</h1></div><p class="say">A cache holds what the features of '
+        "a model fire on. This command builds the bundled one (it can be cut off and started again):</p>"
+    )
+    st.code("persona-explorer make cached_features/smollm2-135m/recipe.toml", language=None)
+    st.html(
+        '<p class="say">For a model and an SAE of your own: <code>persona-explorer build --help</code>. '
+        "Caches are looked for in:</p>"
+        + "".join(f'<div class="path">{escape(str(place))}</div>' for place in resources.cache_folders())
+    )
