@@ -114,11 +114,12 @@ def _draw_status(name: str) -> None:
         "closed": "model not loaded",
     }[engine.state]
     mark = "loading" if engine.state == "cold" and engine.warmup else engine.state
-    st.html(
+    place = st.container(horizontal=True, vertical_alignment="center", gap="small", width="content")
+    place.html(
         f'<div class="status {mark}" role="status" title="{escape(words)}"><i></i><span>{escape(words)}</span></div>',
         width="content",
     )
-    with st.popover("", icon=":material/settings:", type="tertiary", key="settings"):
+    with place.popover("", icon=":material/settings:", type="tertiary", key="settings"):
         _settings(name)
 
 

@@ -1,8 +1,172 @@
-"""overview"""
+"""Overview: what this cache is, ways in, how often its features fire, and how far the labels have come."""
+
+import random
+from html import escape
 
 import streamlit as st
 
-from app import state
+from app import charts, resources, state
+from explorer.cache import Cache
+from explorer.errors import ExplorerError
+
+MOST_CARDS = 8
+MOST_TRIES = 6
+MOST_CHANGES = 6
+
+
+def _count(number: int) -> str:
+    return f"{number / 1e6:.1f}M" if number >= 1_000_000 else f"{number:,}"
+
+
+def header(cache: Cache) -> None:
+    """Name and facts, and the way to Browse."""
+    manifest = cache.manifest
+    dead = int((cache.frame["tokens_active"] == 0).sum())
+    facts = [
+        (f"{manifest.n_features:,}", "features" + (f", {dead:,} of them silent in this corpus" if dead else "")),
+        (_count(manifest.tokens_seen), f"tokens read, {_count(manifest.tokens_scored)} scored"),
+        (f"{manifest.documents:,}", "documents"),
+    ]
+    left, right = st.columns([4, 1], vertical_alignment="center")
+    spans = "".join(f"<span><b>{escape(number)}</b> {escape(what)}</span>" for number, what in facts)
+    left.html(
+        f'<div class="head words"><h1>{escape(cache.name)}</h1></div><div class="facts num dim words">'
+        f"<span>{escape(manifest.model)}</span><span>{escape(manifest.hook_point)}</span>{spans}</div>"
+    )
+    with right.container(horizontal=True, horizontal_alignment="right"):
+        st.button("Browse features", type="primary", on_click=state.go, args=("browse",), key="to-browse")
+
+
+def tries(cache: Cache, labels: dict[int, str]) -> None:
+    """Features to begin with: the strongest labelled ones, or any that fires."""
+    frame = cache.frame
+    order = sorted(labels, key=lambda i: -float(frame["max"].get(i, 0)))
+    chips = [(labels[i], i) for i in order[:MOST_TRIES] if i in frame.index]
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.html('<span class="dim">Try</span>', width="content")
+        for number, (label, index) in enumerate(chips):
+            # button texts are markdown: what people wrote is escaped there
+            st.button(
+                plain_label(label), key=f"try-{number}", on_click=state.go, args=("feature",), kwargs={"feature": index}
+            )
+        st.button("Random", shortcut="X", on_click=_random, args=(cache,), key="random")
+
+
+def plain_label(text: str, longest: int = 40) -> str:
+    """Other people's words as the text of a button: every character that markdown knows is escaped."""
+    line = " ".join(text.split())
+    line = line if len(line) <= longest else line[: longest - 1] + "…"
+    return "".join(f"\\{c}" if c in r"\`*_{}[]<>()#+-.!|~$:&^=/@" else c for c in line) or "no label"
+
+
+def _random(cache: Cache) -> None:
+    alive = cache.frame.index[cache.frame["tokens_active"] > 0]
+    state.go("feature", feature=int(random.choice(alive)) if len(alive) else 0)
+
+
+def cards(cache: Cache) -> None:
+    """Presets that came with the cache, each a way to Steer ready to run."""
+    try:
+        from explorer import presets
+    except ImportError:
+        return
+    found = presets.load(cache)[:MOST_CARDS]
+    if not found:
+        return
+    st.html('<p class="sec">Personas: steer the live model with one of these</p>')
+    for row in range(0, len(found), 4):
+        for number, (column, preset) in enumerate(zip(st.columns(4), found[row : row + 4], strict=False), start=row):
+            with column, st.container(key=f"card-{number}"):
+                st.html(
+                    f'<h3 class="words">{escape(preset.title)}</h3><p class="words">{escape(preset.description)}</p>'
+                )
+                st.button(
+                    "Steer", key=f"steer-{number}", on_click=state.go, args=("steer",), kwargs=steer_query(preset)
+                )
+
+
+def steer_query(preset) -> dict[str, str]:
+    """Query of the Steer page that is this preset, ready to run."""
+    edits = ",".join(f"{e.feature}:{e.strength:g}:{e.mode}" for e in preset.edits)
+    query = {"edits": edits}
+    if getattr(preset, "prompt", ""):
+        query["prompt"] = preset.prompt
+    return query
+
+
+def progress(cache: Cache) -> None:
+    """How many features are labelled, what changed last, and where the labels are kept."""
+    st.html('<p class="sec">Labels</p>')
+    try:
+        store = resources.labels()
+        sae = cache.manifest.sae_fingerprint
+        labels, recent = store.all(sae), store.changes(sae, history=True)
+    except ExplorerError as error:
+        state.show_error(error)
+        return
+    bundled = sum(label.bundled for label in labels.values())
+    share = 100 * len(labels) / max(1, cache.n_features)
+    st.html(
+        f'<div class="num"><b>{len(labels):,}</b> of {cache.n_features:,} labelled'
+        + (f'<span class="dim">, {bundled:,} of them came with the cache</span>' if bundled else "")
+        + f'</div><div class="bar"><i style="width:{share:.1f}%"></i></div>'
+    )
+    newest = sorted(recent, key=lambda c: str(c.created_at), reverse=True)[:MOST_CHANGES]
+    if newest:
+        lines = "".join(
+            f'<div><a class="dim num" href="{escape(state.link("feature", feature=c.feature))}" target="_self">'
+            f"#{c.feature}</a><span>{escape(c.label) or '<i>label removed</i>'}</span>"
+            f'<span class="dim">{escape(c.author)}</span></div>'
+            for c in newest
+        )
+        st.html(f'<p class="say">Last changes</p><div class="changes">{lines}</div>')
+    else:
+        st.html('<p class="say">Nobody has labelled anything here yet. The Label page works through a queue.</p>')
+    st.html(f'<p class="say">Labels are kept in</p><div class="path">{escape(store.where)}</div>')
+
 
 cache = state.cache()
-st.text(cache.name)
+try:
+    labels = resources.label_texts(cache)
+except ExplorerError:
+    labels = {}  # said below, where the labels are
+header(cache)
+tries(cache, labels)
+try:
+    cards(cache)
+except ExplorerError as error:
+    state.show_error(error)
+frame = cache.frame
+first, second, third = st.columns([1, 1, 1], gap="large")
+with first:
+    st.html(
+        '<p class="sec">How often features fire</p>'
+        '<p class="say">Each bar counts features; the further left, the rarer they are.</p>'
+    )
+    st.plotly_chart(
+        charts.density_histogram(frame["density"].to_numpy()),
+        config=charts.CONFIG,
+        key="densities",
+        alt="Histogram of feature densities",
+    )
+with second:
+    st.html(
+        '<p class="sec">How often and how strongly</p>'
+        '<p class="say">Each dot is a feature; labelled ones are teal. Choose a dot to open it.</p>'
+    )
+
+    def _picked() -> None:
+        points = st.session_state["activity"].selection.points
+        if points:
+            state.go("feature", feature=int(points[0]["customdata"][0]))
+
+    st.plotly_chart(
+        charts.activity_map(frame.index.to_numpy(), frame["density"].to_numpy(), frame["max"].to_numpy(), labels),
+        config=charts.CONFIG,
+        key="activity",
+        on_select=_picked,
+        selection_mode="points",
+        alt="Every feature by density and maximum activation",
+    )
+with third:
+    progress(cache)

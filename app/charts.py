@@ -1,0 +1,120 @@
+"""Data to plotly figures. No Streamlit here; text colours come from the theme, data colours are given."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+FIRE = "#DA6D26"
+"""Activation, on both themes."""
+ACT = "#1B8F83"
+"""What a person acts on, on both themes."""
+QUIET = "#7A8699"
+"""Secondary data, on both themes."""
+CONFIG = {"displayModeBar": False}
+_MOST_POINTS = 25_000
+
+
+def frame(figure: go.Figure, height: int, x: str, y: str) -> go.Figure:
+    """Axis titles, margins and a quiet look; every chart of the app goes through here."""
+    figure.update_layout(
+        height=height,
+        margin={"l": 0, "r": 4, "t": 6, "b": 0},
+        bargap=0.06,
+        showlegend=False,
+        hoverlabel={"namelength": 0},
+        legend={"bgcolor": "rgba(0,0,0,0)"},
+    )
+    figure.update_xaxes(title=x, fixedrange=True, title_standoff=6)
+    figure.update_yaxes(title=y, fixedrange=True, nticks=5, title_standoff=8)
+    return figure
+
+
+def percent_ticks(lowest: float, highest: float) -> dict:
+    """Ticks of a logarithmic axis of shares, in percent."""
+    powers = range(math.floor(math.log10(lowest)), math.ceil(math.log10(highest)) + 1)
+    return {"tickvals": [10.0**p for p in powers], "ticktext": [f"{10.0 ** (p + 2):g} %" for p in powers]}
+
+
+def density_histogram(density: Sequence[float] | np.ndarray, height: int = 280) -> go.Figure:
+    """How many features fire how often; dead ones are left out.
+
+    Args:
+        density: Share of scored tokens on which each feature is active.
+    """
+    alive = np.asarray(density, dtype=float)
+    alive = alive[alive > 0]
+    if not len(alive):
+        return frame(go.Figure(), height, "share of tokens on which a feature fires", "features")
+    logs = np.log10(alive)
+    edges = np.arange(math.floor(logs.min() * 5) / 5, logs.max() + 0.2, 0.2)
+    counts, edges = np.histogram(logs, edges)
+    middles, low, high = 10 ** ((edges[:-1] + edges[1:]) / 2), 10 ** edges[:-1], 10 ** edges[1:]
+    figure = go.Figure(
+        go.Bar(
+            x=middles,
+            y=counts,
+            width=(high - low) * 0.94,
+            marker={"color": FIRE, "line": {"width": 0}},
+            customdata=np.stack([low * 100, high * 100], 1),
+            hovertemplate="%{y:,} features fire on %{customdata[0]:.2g} to %{customdata[1]:.2g} % of tokens",
+        )
+    )
+    frame(figure, height, "share of tokens on which a feature fires", "features")
+    figure.update_xaxes(type="log", **percent_ticks(10 ** edges[0], 10 ** edges[-1]))
+    return figure
+
+
+def activity_map(
+    index: Sequence[int] | np.ndarray,
+    density: Sequence[float] | np.ndarray,
+    maximum: Sequence[float] | np.ndarray,
+    labels: dict[int, str],
+    height: int = 280,
+) -> go.Figure:
+    """Every living feature by how often and how strongly it fires; labelled ones stand out.
+
+    Args:
+        index, density, maximum: One a feature.
+        labels: Feature -> label; the text goes into hover boxes with its markup taken out.
+    """
+    index, density, maximum = (np.asarray(a) for a in (index, density, maximum))
+    keep = np.flatnonzero((density > 0) & (maximum > 0))
+    if len(keep) > _MOST_POINTS:
+        keep = np.sort(np.random.default_rng(0).choice(keep, _MOST_POINTS, replace=False))
+    named = np.array([int(i) in labels for i in index[keep]], dtype=bool)
+    figure = go.Figure()
+    for chosen, colour, size, opacity in ((~named, QUIET, 4, 0.45), (named, ACT, 7, 0.95)):
+        at = keep[chosen]
+        if not len(at):
+            continue
+        # plotly draws a little HTML in hover texts; labels are other people's words
+        names = [plain(labels.get(int(i), "not labelled")) for i in index[at]]
+        figure.add_scattergl(
+            x=density[at],
+            y=maximum[at],
+            mode="markers",
+            marker={"size": size, "color": colour, "opacity": opacity},
+            customdata=np.stack([index[at].astype(object), np.array(names, dtype=object), density[at] * 100], 1),
+            hovertemplate="#%{customdata[0]} %{customdata[1]}<br>max %{y:.3g}, fires on %{customdata[2]:.3g} %",
+        )
+    frame(figure, height, "share of tokens on which it fires", "maximum activation")
+    figure.update_layout(dragmode=False)
+    if len(keep):
+        figure.update_xaxes(type="log", **percent_ticks(float(density[keep].min()), float(density[keep].max())))
+        low, high = float(maximum[keep].min()), float(maximum[keep].max())
+        ticks = [
+            m * 10.0**p
+            for p in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+            for m in (1, 2, 5)
+            if low / 2 <= m * 10.0**p <= high * 2
+        ]
+        figure.update_yaxes(type="log", tickvals=ticks, ticktext=[f"{t:g}" for t in ticks])
+    return figure
+
+
+def plain(text: str, longest: int = 60) -> str:
+    """Other people's words for a plotly text: no markup, one line, not too long."""
+    line = " ".join(text.split())[:longest]
+    return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("%{", "% {")

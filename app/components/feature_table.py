@@ -1,0 +1,40 @@
+"""The table of features on Browse: sortable heads, rows that open with a click or Enter, tokens coloured in place."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+_HERE = Path(__file__).parent
+_component = st.components.v2.component(
+    "feature_table",
+    html='<table aria-label="Features"><thead></thead><tbody></tbody></table>',
+    css=(_HERE / "feature_table.css").read_text(encoding="utf-8"),
+    js=(_HERE / "feature_table.js").read_text(encoding="utf-8"),
+)
+
+
+def feature_table(
+    rows: Sequence[dict[str, Any]],
+    *,
+    sort: str,
+    descending: bool,
+    on_open: Callable[[], None],
+    on_sort: Callable[[], None],
+    key: str,
+) -> None:
+    """Draw one page of features.
+
+    Args:
+        rows: dicts `{index, href, name, labelled, max, density, promoted, units, flagged, dead}`; `units` are
+            `[text, level 0-8, is the peak, is special]`, see `app.views.browse.snippet`.
+        sort, descending: The order in view, marked in the head.
+        on_open, on_sort: Callbacks; `st.session_state[key].open` is a feature, `.sort` a column.
+    """
+    _component(
+        data={"rows": list(rows), "sort": sort, "descending": descending},
+        key=key,
+        on_open_change=on_open,
+        on_sort_change=on_sort,
+    )

@@ -1,0 +1,127 @@
+"""The real app in a real Chromium."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM_VARIABLE = "PERSONA_EXPLORER_CHROMIUM"
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-sync",
+]
+
+
+def chromium() -> str | None:
+    """Path of a Chromium: the one the environment names, Debian's, or the first on the path."""
+    candidates = [os.environ.get(CHROMIUM_VARIABLE), "/usr/bin/chromium", *map(shutil.which, NAMES)]
+    return next((c for c in candidates if c and os.access(c, os.X_OK)), None)
+
+
+@dataclass(frozen=True)
+class App:
+    """A running app: its address, its home, its log."""
+
+    url: str
+    home: Path
+    log: Path
+
+
+@pytest.fixture(scope="session")
+def start_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., App]]:
+    """Start apps: `start_app(caches=[folder], warmup=False, **environment)`; all are stopped at the end."""
+    running: list[subprocess.Popen] = []
+
+    def start(caches: list[Path] = [], *, warmup: bool = False, **environment: str) -> App:  # noqa: B006 - only read
+        home = tmp_path_factory.mktemp("home")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        log = home / "app.log"
+        settings = {
+            **os.environ,
+            "PERSONA_EXPLORER_HOME": str(home),
+            "PERSONA_EXPLORER_CACHES": os.pathsep.join(map(str, caches)),
+            "PERSONA_EXPLORER_WARMUP": str(int(warmup)),
+            **environment,
+        }
+        command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app" / "main.py"), f"--server.port={port}"]
+        with log.open("w") as out:
+            # From another folder: the theme has to be found wherever the app is started.
+            running.append(subprocess.Popen(command, cwd=home, env=settings, stdout=out, stderr=subprocess.STDOUT))
+        url = f"http://127.0.0.1:{port}"
+        for _ in range(300):
+            if running[-1].poll() is not None:
+                break
+            try:
+                with urllib.request.urlopen(f"{url}/_stcore/health", timeout=1) as answer:
+                    if answer.status == 200:
+                        return App(url, home, log)
+            except OSError:
+                time.sleep(0.1)
+        raise AssertionError(f"The app did not start:\n{log.read_text()}")
+
+    yield start
+    for process in running:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A Chromium, started once."""
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="Playwright is not installed (make test installs it)"
+    )
+    path = chromium()
+    if path is None:
+        pytest.skip(f"no Chromium here: install one, or name it in {CHROMIUM_VARIABLE}")
+    with playwright.sync_playwright() as engine:
+        started = engine.chromium.launch(executable_path=path, args=FLAGS)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def context(browser):
+    """A fresh browser profile, 1440 x 900, that fails the test when the page asks another machine for anything."""
+    fresh = browser.new_context(viewport={"width": 1440, "height": 900}, color_scheme="light")
+    fresh.set_default_timeout(20_000)
+    outside: list[str] = []
+
+    def watch(request) -> None:
+        if not request.url.startswith(("http://127.0.0.1", "http://localhost", "data:", "blob:")):
+            outside.append(request.url)
+
+    fresh.on("request", watch)
+    yield fresh
+    fresh.close()
+    assert not outside, f"the page reached out to {outside}"
+
+
+@pytest.fixture
+def page(context):
+    """A page; dialogs that hostile text might open fail the test."""
+    tab = context.new_page()
+    opened: list[str] = []
+    tab.on("dialog", lambda dialog: (opened.append(dialog.message), dialog.dismiss()))
+    yield tab
+    assert not opened, f"something opened a dialog: {opened}"
