@@ -123,9 +123,38 @@ def make(as_json: JSON = False) -> None:
     raise NotImplementedError
 
 
-def report(as_json: JSON = False) -> None:
-    """Report."""
-    raise NotImplementedError
+def report(
+    world: Annotated[Path, typer.Argument(help="The folder of a world: its cache, SAE and held-out documents.")],
+    outside: Annotated[
+        Path | None, typer.Option(help="Text from outside; its figures end in _outside, its words go nowhere.")
+    ] = None,
+    model: Annotated[str, typer.Option("--model", "-m", help="Instead of the model that the cache names.")] = "",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    as_json: JSON = False,
+) -> None:
+    """Compute the figures that are missing, and print report.json and REPORT.md."""
+    from dataclasses import asdict
+
+    from explorer.cache import Cache
+    from explorer.report import report as compute
+    from explorer.sae import SparseCoder
+
+    opened = Cache.open(world)
+    with progress("report") as tick:
+        live = _model(model or opened.manifest.model, device, dtype, tick)
+        coder = SparseCoder.load(opened.sae_folder or opened.manifest.sae, device=str(live.device))
+        opened.require(model=(live.name, live.fingerprint), sae=(coder.source, coder.fingerprint))
+        figures = compute(world, live, coder, outside=outside, progress=tick)
+    if as_json:
+        emit_json({name: asdict(figure) for name, figure in figures.items()})
+        return
+    rows = [(name, f"{f.value:.4f}", _interval(f.low, f.high), f.target, f.n) for name, f in figures.items()]
+    table(opened.name, ("figure", "value", "95 % interval", "target", "from"), rows, right=("value",))
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"{low:.4f} to {high:.4f}"
 
 
 def _model(name: str, device: str, dtype: str, tick):
