@@ -66,6 +66,7 @@ def main() -> None:
     if wanted := state.wanted_page():
         _go(pages, *wanted)
     page = next((p for p in PAGES if p.url == chosen.url_path), PAGES[0])
+    _come_back(pages, page.url)
     topbar()
     commands([(page.title, list(page.keys))], search=page.search, on_search=lambda: state.go("browse"))
     try:
@@ -82,6 +83,15 @@ def _go(pages: dict[str, st.Page], url: str, query: dict[str, str]) -> None:
         query[state.CACHE] = name
     if url in pages:
         st.switch_page(pages[url], query_params=query)
+
+
+def _come_back(pages: dict[str, st.Page], url: str) -> None:
+    """A page that is entered without a query is found as it was left, if it asked for that (`state.remember`)."""
+    entered = st.session_state.get("_page") != url
+    st.session_state["_page"] = url
+    query = state.remembered(url)
+    if entered and query and not set(st.query_params) - {state.CACHE}:
+        _go(pages, url, query)
 
 
 def topbar() -> None:

@@ -27,8 +27,12 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const onKey = (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
     const active = deep();
-    if (typing(active) && event.key === "Escape") { active.blur(); return; }
-    if (typing(active)) return;
+    if (typing(active)) {
+      if (event.key !== "Escape") return;
+      if (active.type === "search") { event.preventDefault(); event.stopPropagation(); } // leave the box, keep the words
+      active.blur();
+      return;
+    }
     if (event.key === "/") {
       event.preventDefault();
       if (data.search) toSearch(); else { sessionStorage.setItem(WAITING, "1"); setTriggerValue("search", true); }
@@ -38,6 +42,6 @@ export default function ({ data, parentElement, setTriggerValue }) {
     }
   };
   sheet.onclick = (event) => { if (event.target === sheet) sheet.close(); };
-  document.addEventListener("keydown", onKey);
-  return () => document.removeEventListener("keydown", onKey);
+  document.addEventListener("keydown", onKey, true);
+  return () => document.removeEventListener("keydown", onKey, true);
 }

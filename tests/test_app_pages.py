@@ -1,0 +1,154 @@
+"""The frame, Overview and Browse, page by page, without a browser and without a model."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.main import PAGES
+from explorer.cache import Cache
+from tests.helpers_app import ROOT, run_page, words
+from tests.helpers_cache import HOSTILE, fake_cache
+
+EXISTING = [page.url for page in PAGES if page.view.is_file()]
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """One made-up cache and nothing else; gives its folder."""
+    from app import resources
+
+    monkeypatch.setenv("PERSONA_EXPLORER_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PERSONA_EXPLORER_CACHES", str(tmp_path / "caches"))
+    monkeypatch.setenv("PERSONA_EXPLORER_WARMUP", "0")
+    monkeypatch.setattr(resources, "ROOT", tmp_path / "elsewhere")
+    (tmp_path / "caches").mkdir()
+    yield tmp_path / "caches"
+    for cached in (resources._open, resources._labels, resources._engine):
+        cached.clear()
+
+
+@pytest.fixture
+def cache(world: Path) -> Cache:
+    return Cache.open(fake_cache(world / "made-up", 60))
+
+
+@pytest.mark.parametrize("url", EXISTING)
+def test_every_page_loads_without_an_exception(cache: Cache, url: str):
+    assert not run_page(url if url != "overview" else "").exception
+
+
+@pytest.mark.parametrize("url", EXISTING)
+def test_every_page_says_how_to_build_a_cache_where_there_is_none(world: Path, url: str):
+    app = run_page(url if url != "overview" else "")
+    assert not app.exception
+    assert any("persona-explorer make" in code.value for code in app.code)
+
+
+@pytest.mark.parametrize("url", EXISTING)
+def test_a_refused_cache_is_an_error_in_three_parts_on_every_page(world: Path, url: str):
+    folder = fake_cache(world / "old", 8)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "format": 99}))
+    app = run_page(url if url != "overview" else "")
+    assert not app.exception
+    shown = words(app)
+    assert "format 99" in shown
+    assert "Expected: format 1" in shown
+    assert "Traceback" not in shown
+    assert app.button(key="retry")
+
+
+def test_every_page_has_its_line_in_the_key_sheet():
+    assert all(page.keys for page in PAGES)
+
+
+def test_no_page_imports_torch(world: Path):
+    fake_cache(world / "made-up", 40)
+    code = (
+        "import sys\nfrom tests.helpers_app import run_page\n"
+        f"for url in {EXISTING!r}:\n"
+        "    app = run_page(url if url != 'overview' else '')\n"
+        "    assert not app.exception, app.exception\n"
+        "heavy = {'torch', 'transformers', 'sae_lens', 'transformer_lens', 'sklearn'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=os.environ.copy(), capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_overview_states_the_facts_and_where_the_labels_are(cache: Cache, tmp_path: Path):
+    shown = words(run_page())
+    assert "60</b> features" in shown
+    assert "2,000</b> tokens read, 1,600 scored" in shown
+    assert str(tmp_path / "home" / "labels.sqlite") in shown
+
+
+def test_overview_shows_labels_as_text_whatever_they_hold(cache: Cache):
+    from app import resources
+
+    for at, text in enumerate(HOSTILE):
+        if b"\0" not in text:
+            resources.labels().put(cache.manifest.sae_fingerprint, at, text.decode())
+    app = run_page()
+    assert not app.exception
+    assert "<script>" not in words(app).replace("<script></script>", "")
+    assert "<img" not in words(app)
+    chips = [b.label for b in app.button if (b.key or "").startswith("try-")]
+    assert chips
+    assert not any(re.search(r"(?<!\\)[\[<!$`]", chip) for chip in chips)
+
+
+def test_a_try_chip_opens_its_feature(cache: Cache):
+    from app import resources
+
+    resources.labels().put(cache.manifest.sae_fingerprint, 7, "royalty")
+    app = run_page()
+    app.button(key="try-0").click().run()
+    assert app.session_state["_page"] == ("feature" if "feature" in EXISTING else "overview")
+    if "feature" in EXISTING:
+        assert app.query_params["feature"] == ["7"]
+
+
+def test_browse_opens_as_its_link_says(cache: Cache):
+    shown = words(run_page("browse", q="royal", sort="-max", page="1"))
+    assert "of <b>" in shown
+
+
+def test_browse_ignores_nonsense_in_its_link(cache: Cache):
+    app = run_page("browse", sort="drop table", page="-4")
+    assert not app.exception
+    assert "1 to 25 of <b>60</b>" in words(app)
+    app = run_page("browse", page="99999")
+    assert "51 to 60 of <b>60</b>" in words(app)
+
+
+def test_browse_says_which_filter_to_clear(cache: Cache):
+    app = run_page("browse", q="no such words anywhere")
+    assert "No feature matches the search." in words(app)
+    app.button(key="clear-q").click().run()
+    assert "1 to 25 of <b>60</b>" in words(app)
+
+
+def test_the_cache_picker_appears_with_the_second_cache_and_the_link_chooses(world: Path):
+    fake_cache(world / "first", 30)
+    fake_cache(world / "second", 40)
+    assert "30</b> features" in words(run_page())
+    app = run_page(cache="second")
+    assert "40</b> features" in words(app)
+    assert app.selectbox(key="cache").value == "second"
+
+
+def test_two_caches_of_one_name_are_both_offered(world: Path, monkeypatch: pytest.MonkeyPatch):
+    from app import resources
+
+    fake_cache(world / "same", 8)
+    fake_cache(world / "deeper" / "same", 8)
+    monkeypatch.setenv("PERSONA_EXPLORER_CACHES", os.pathsep.join([str(world), str(world / "deeper")]))
+    assert list(resources.caches()) == ["same", "same-2"]
