@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.starting import ARGUMENTS, chromium, server, wait
+from benchmarks.starting import ARGUMENTS, chromium, free_port, server, wait
 
 ROOT = Path(__file__).parents[1]
 SIZE = {"width": 1440, "height": 900}
@@ -18,7 +18,7 @@ VIEWS = {"overview": "/", "browse": "/browse", "feature": "/feature", "steer": "
 def main(folder: Path | None) -> None:
     from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as playwright, server() as (address, _):
+    with sync_playwright() as playwright, server(free_port()) as (address, _):
         wait(address)
         browser = playwright.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
         for theme in ("light", "dark") if folder else ("light",):

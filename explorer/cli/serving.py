@@ -38,7 +38,6 @@ def serve(
             raise CacheError(f"There is no feature cache at {missing[0]}", do="persona-explorer build makes one")
     known = [Path(cache) for cache in environment.get(CACHES_VARIABLE, "").split(os.pathsep) if cache]
     environment[CACHES_VARIABLE] = os.pathsep.join(str(cache.resolve()) for cache in [*(caches or []), *known])
-    main = _entry_file()
     chosen = free_port(host, port)
     if chosen != port:
         say(f"Port {port} is busy; using {chosen}.")
@@ -54,28 +53,22 @@ def serve(
         "browser.serverAddress": "localhost" if host in ("0.0.0.0", "::") else host,
         "server.fileWatcherType": "none",
     }
-    command = [
-        sys.executable,
-        "-m",
-        "streamlit",
-        "run",
-        str(main),
-        *(f"--{key}={value}" for key, value in options.items()),
-    ]
-    os.chdir(main.parent.parent)  # where .streamlit/config.toml with the theme lies
+    command = [sys.executable, "-m", "app", *(f"--{key}={value}" for key, value in options.items())]
+    os.chdir(_project())  # where the package `app` is found wherever the command was given
     if os.name == "posix":
         sys.stdout.flush()
         os.execve(sys.executable, command, environment)  # one process: what is told to stop is what stops
     raise typer.Exit(subprocess.run(command, env=environment, check=False).returncode)
 
 
-def _entry_file() -> Path:
-    found = importlib.util.find_spec("app.main")
+def _project() -> Path:
+    """The folder that holds the package `app`."""
+    found = importlib.util.find_spec("app")
     if found is None or found.origin is None:
         raise ExplorerError(
             "The app is not installed beside the library", do="Install the project with pip install -e ."
         )
-    return Path(found.origin)
+    return Path(found.origin).parents[1]
 
 
 def free_port(host: str, first: int) -> int:
