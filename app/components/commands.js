@@ -43,5 +43,6 @@ export default function ({ data, parentElement, setTriggerValue }) {
   };
   sheet.onclick = (event) => { if (event.target === sheet) sheet.close(); };
   document.addEventListener("keydown", onKey, true);
+  sheet.dataset.listening = ""; // what a test waits for
   return () => document.removeEventListener("keydown", onKey, true);
 }
