@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from explorer.cli.console import JSON, Device, emit_json, facts
+from explorer.cli.console import JSON, Device, emit_json, facts, progress, table
 
 CachePath = Annotated[Path, typer.Argument(help="The folder of a feature cache.")]
 
@@ -80,4 +80,45 @@ def search(
     as_json: JSON = False,
 ) -> None:
     """Find features by their words, labels and examples."""
-    raise NotImplementedError
+    from dataclasses import asdict
+
+    from explorer.cache import Cache
+    from explorer.labels import LabelStore
+    from explorer.search import search as find
+
+    opened = Cache.open(cache)
+    store = LabelStore(bundled=[opened.bundled_labels] if opened.bundled_labels else [])
+    labels = {i: label.label for i, label in store.all(opened.manifest.sae_fingerprint).items()}
+    found = find(
+        opened,
+        query=query,
+        sort=sort,
+        descending=not ascending,
+        min_density=min_density,
+        max_density=max_density,
+        status=status,
+        labels=labels,
+        limit=limit,
+        offset=offset,
+    )
+    if as_json:
+        emit_json({"total": found.total, "rows": [asdict(row) for row in found.rows]})
+        return
+    rows = [
+        (
+            r.index,
+            r.label or f"({r.title})",
+            f"{r.density:.3%}",
+            f"{r.max:.2f}",
+            " ".join(w.strip() for w in r.promoted[:5]),
+        )
+        for r in found.rows
+    ]
+    first = f"{offset + 1} to {offset + len(rows)} of " if rows else ""
+    title = f"{opened.name}: {first}{found.total:,} features"
+    table(
+        title,
+        ("feature", "label (or own words)", "density", "max", "promotes"),
+        rows,
+        right=("feature", "density", "max"),
+    )

@@ -108,7 +108,8 @@ def _bar(what: str) -> Iterator[Tick]:
 
         def tick(*arguments: Any) -> None:
             message, done, total = _read(arguments)
-            bar.update(task, description=plain(message or what), completed=done or 0, total=total)
+            count = f" {done:,.0f}" if done and not total else ""
+            bar.update(task, description=plain(message or what) + count, completed=done or 0, total=total or None)
 
         yield tick
 
@@ -123,7 +124,7 @@ def _lines(what: str) -> Tick:
         if message == last["message"] and now - last["time"] < _EVERY:
             return
         last.update(message=message, time=now)
-        share = f" {done / total:.0%}" if done is not None and total else ""
+        share = "" if done is None else f" {done / total:.0%}" if total else f" {done:,.0f}"
         print(f"{plain(message)}{share}", file=sys.stderr, flush=True)
 
     return tick

@@ -101,7 +101,12 @@ def train_sae(
         live = _model(model, device, dtype, tick)
         documents = read(corpus, live, limit=limit)
         store = collect(
-            live, documents, hook, place / "activations", context_size=context, progress=_named(tick, "collecting")
+            live,
+            documents,
+            hook,
+            place / "activations",
+            context_size=context,
+            progress=_named(tick, "collecting, activations:"),
         )
         facts_of_it = {"model_name": live.name, "corpus": corpus}
         coder = train(
@@ -112,10 +117,44 @@ def train_sae(
 
 
 def build(
+    corpus: Annotated[
+        str, typer.Argument(help="A .txt, .jsonl or .parquet file, a folder of them, or a dataset's name.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder of the cache to write.")],
+    sae: Annotated[str, typer.Option(help="A SAELens folder or release/sae_id.")],
+    model: ModelName = BUNDLED_MODEL,
+    hook: Annotated[str, typer.Option(help="Where the SAE reads, if its metadata does not say.")] = "",
+    context: Annotated[int, typer.Option(min=2, help="Longest window, in tokens.")] = 128,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many documents of the corpus.")] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     as_json: JSON = False,
 ) -> None:
-    """Build a feature cache."""
-    raise NotImplementedError
+    """Build a feature cache from a corpus in one pass. Goes on where it was cut off; an old cache stays until then."""
+    from explorer.build import build as run
+    from explorer.cache import Cache
+    from explorer.corpus import read
+    from explorer.sae import SparseCoder
+
+    with progress("building") as tick:
+        live = _model(model, device, dtype, tick)
+        coder = SparseCoder.load(sae, device=str(live.device), hook_point=hook or None)
+        command = f"persona-explorer build {corpus} --model {model} --sae {sae} --out {out}"
+        documents = read(corpus, live, limit=limit)
+        name = Path(corpus).name
+        run(
+            live,
+            coder,
+            documents,
+            out,
+            corpus=name,
+            context_size=context,
+            command=command,
+            progress=_named(tick, "building, tokens read:"),
+        )
+    made = Cache.open(out)
+    result = {"folder": str(out), "features": made.n_features, "tokens_seen": made.manifest.tokens_seen}
+    _tell("Cache", {**result, "tokens_scored": made.manifest.tokens_scored}, as_json)
 
 
 def make(as_json: JSON = False) -> None:

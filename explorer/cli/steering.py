@@ -106,6 +106,18 @@ def read_edit(text: str) -> Edit:
 
 
 def _preset(cache: "Cache", name: str) -> list[Edit]:
+    """The edits of a preset.
+
+    Raises:
+        SteeringError: If there is none of this name.
+    """
     if not name:
         return []
-    raise SteeringError("presets are not wired")
+    from explorer.presets import load
+
+    known = {preset.name: preset for preset in load(cache)}
+    if name not in known:
+        raise SteeringError(
+            f"There is no preset {name!r}", expected=", ".join(known) or "a preset", do="Name one of these"
+        )
+    return list(known[name].edits)
