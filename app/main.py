@@ -1,5 +1,6 @@
 """Persona Explorer in the browser: the frame around every page. Start it with `persona-explorer app`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -63,12 +64,14 @@ def main() -> None:
     st.logo(HERE / "static" / "logo.svg", size="medium")
     pages = navigation()
     chosen = st.navigation(list(pages.values()), position="top")
+    state.carried()
     if wanted := state.wanted_page():
         _go(pages, *wanted)
     page = next((p for p in PAGES if p.url == chosen.url_path), PAGES[0])
     _come_back(pages, page.url)
     topbar()
-    commands([(page.title, list(page.keys))], search=page.search, on_search=lambda: state.go("browse"))
+    pinned = {state.CACHE: name} if (name := state.pinned_cache()) else {}
+    commands([(page.title, list(page.keys))], search=page.search, query=pinned, on_search=lambda: state.go("browse"))
     try:
         chosen.run()
     except ExplorerError as error:
@@ -77,12 +80,11 @@ def main() -> None:
         warm_up()
 
 
-def _go(pages: dict[str, st.Page], url: str, query: dict[str, str]) -> None:
-    name = st.query_params.get(state.CACHE)
-    if name and state.CACHE not in query:
-        query[state.CACHE] = name
+def _go(pages: dict[str, st.Page], url: str, query: Mapping[str, str | list[str]]) -> None:
     if url in pages:
-        st.switch_page(pages[url], query_params=query)
+        if name := state.pinned_cache():
+            query = {state.CACHE: name, **query}
+        st.switch_page(pages[url], query_params=state.unbound(query))
 
 
 def _come_back(pages: dict[str, st.Page], url: str) -> None:
@@ -96,13 +98,19 @@ def _come_back(pages: dict[str, st.Page], url: str) -> None:
 
 def topbar() -> None:
     """Model status, cache picker and settings, inside Streamlit's top bar."""
+    name = state.cache_name()
+    if name is None:
+        return
     known = list(resources.caches())
     with st.container(key="topbar", horizontal=True, vertical_alignment="center"):
         if len(known) > 1:
-            st.selectbox("Feature cache", known, key=state.CACHE, bind="query-params", label_visibility="collapsed")
-        name = state.cache_name()
-        if name is not None:
-            _status(name)
+
+            def pick() -> None:
+                state.choose_cache(st.session_state["pick-cache"])
+
+            st.session_state["pick-cache"] = name
+            st.selectbox("Feature cache", known, key="pick-cache", on_change=pick, label_visibility="collapsed")
+        _status(name)
 
 
 def _status(name: str) -> None:

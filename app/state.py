@@ -4,9 +4,11 @@ A page is left through `go` (a callback), never through `st.switch_page` in a vi
 widget bound to the URL has been drawn. `main.py` does what `go` asked for before anything is drawn.
 """
 
+from collections.abc import Mapping
 from html import escape
 
 import streamlit as st
+from streamlit.errors import StreamlitAPIException
 
 from app import resources
 from explorer.cache import Cache
@@ -17,7 +19,9 @@ CACHE = "cache"
 FEATURE = "feature"
 """URL and session key: index of the feature in view."""
 _GOTO = "_goto"
+_CACHE = "_cache"
 _LAST = "_last_query"
+_CARRY = "_carry"
 
 
 def go(page: str, **params: object) -> None:
@@ -35,14 +39,52 @@ def wanted_page() -> tuple[str, dict[str, str]] | None:
     return st.session_state.pop(_GOTO, None)
 
 
+def unbound(query: Mapping[str, str | list[str]]) -> dict[str, str | list[str]]:
+    """The part of a query that `st.switch_page` accepts; `carried` brings the rest to the page's widgets.
+
+    A parameter that a widget of the page being left is bound to cannot be set, and there is no public way to ask.
+    """
+    free: dict[str, str | list[str]] = {}
+    carry: dict[str, object] = {}
+    for key, value in query.items():
+        try:
+            st.query_params[key] = value
+            free[key] = value
+        except StreamlitAPIException:
+            now = st.session_state.get(key)
+            carry[key] = type(now)(value) if isinstance(now, int | float | str) and isinstance(value, str) else value
+    st.session_state[_CARRY] = carry
+    return free
+
+
+def carried() -> None:
+    """Hand on what `unbound` kept back; before any widget is drawn."""
+    for key, value in st.session_state.pop(_CARRY, {}).items():
+        st.session_state[key] = value
+
+
 def cache_name() -> str | None:
     """The cache in view: that of the URL, else the one chosen last, else the first; None where there is none."""
     known = resources.caches()
-    for name in (st.query_params.get(CACHE), st.session_state.get("_cache")):
+    for name in (st.query_params.get(CACHE), st.session_state.get(_CACHE)):
         if name in known:
-            st.session_state["_cache"] = name
+            st.session_state[_CACHE] = name
             return name
     return next(iter(known), None)
+
+
+def choose_cache(name: str) -> None:
+    """Look at another cache; for callbacks.
+
+    The picker is not bound to the URL: a bound parameter could not be set when a page is opened from a callback.
+    """
+    st.session_state[_CACHE] = name
+    st.query_params[CACHE] = name
+
+
+def pinned_cache() -> str | None:
+    """What the URL has to say of the cache so that the link shows the same to others; None where there is only one."""
+    return cache_name() if len(resources.caches()) > 1 else None
 
 
 def cache() -> Cache:
@@ -75,18 +117,18 @@ def link(page: str, **params: object) -> str:
     from urllib.parse import urlencode
 
     query = {k: v for k, v in params.items() if v is not None}
-    name = st.query_params.get(CACHE)
-    if name:
+    if name := pinned_cache():
         query.setdefault(CACHE, name)
     return f"{page}?{urlencode(query)}" if query else page
 
 
 def remember(page: str) -> None:
     """Keep the query of `page`, so that coming back through the top bar finds it as it was left."""
-    st.session_state.setdefault(_LAST, {})[page] = st.query_params.to_dict()
+    query = {key: st.query_params.get_all(key) for key in st.query_params if key != CACHE}
+    st.session_state.setdefault(_LAST, {})[page] = query
 
 
-def remembered(page: str) -> dict[str, str]:
+def remembered(page: str) -> dict[str, list[str]]:
     """The query that `page` was left with."""
     return dict(st.session_state.get(_LAST, {}).get(page, {}))
 

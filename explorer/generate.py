@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from explorer.sae import SparseCoder
 
 _NUCLEUS = 512  # candidates looked at before the whole vocabulary is sorted
-_COMPACT = 0.75  # the batch is copied without its ended rows once so few are left: copying the cache costs as much as a step
+_COMPACT = (
+    0.75  # the batch is copied without its ended rows once so few are left: copying the cache costs as much as a step
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,9 @@ class Steering:
         mode(edit.mode)
         if not 0 <= edit.feature < self.coder.n_features:
             raise SteeringError(
-                f"There is no feature {edit.feature}", expected=f"0 to {self.coder.n_features - 1}", do="Choose one of these"
+                f"There is no feature {edit.feature}",
+                expected=f"0 to {self.coder.n_features - 1}",
+                do="Choose one of these",
             )
         direction = self.coder.direction(edit.feature).to(device, torch.float32)
         return Lever(direction, float(self.maxima[edit.feature]), self.coder.read(edit.feature))
@@ -180,7 +184,9 @@ class _Decoder:
         self.padding = [longest - len(row.prompt) for row in rows]
         pad = next(iter(model.eos_ids), 0)
         device = model.device
-        self.next = torch.tensor([[pad] * n + list(row.prompt) for n, row in zip(self.padding, rows, strict=True)], device=device)
+        self.next = torch.tensor(
+            [[pad] * n + list(row.prompt) for n, row in zip(self.padding, rows, strict=True)], device=device
+        )
         self.mask = torch.tensor([[0] * n + [1] * (longest - n) for n in self.padding], device=device)
         self.padded = any(self.padding)
         self.cache = DynamicCache(config=model.hf.config)

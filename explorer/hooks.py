@@ -60,10 +60,11 @@ def capture(module: nn.Module, run: Callable[[], object], *, before: bool = Fals
 
     handle = None
     try:
-        if before:
-            handle = module.register_forward_pre_hook(take_input, with_kwargs=True)
-        else:
-            handle = module.register_forward_hook(take_output)
+        handle = (
+            module.register_forward_pre_hook(take_input, with_kwargs=True)
+            if before
+            else module.register_forward_hook(take_output)
+        )
         with torch.inference_mode():
             run()
     except _Reached:

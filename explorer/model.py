@@ -201,7 +201,9 @@ class LanguageModel:
             ModelError: If the model has no template, or the template refuses these messages.
         """
         if not self.has_template:
-            raise ModelError(f"{self.name} has no chat template", expected="an instruction-tuned model", do="Use plain text")
+            raise ModelError(
+                f"{self.name} has no chat template", expected="an instruction-tuned model", do="Use plain text"
+            )
         try:
             text = self.tokenizer.apply_chat_template(
                 list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
@@ -263,7 +265,7 @@ class LanguageModel:
             taken: list[Tensor] = []
             self.bridge.run_with_hooks(
                 ids,
-                fwd_hooks=[(hook, lambda value, hook: taken.append(value))],  # noqa: ARG005 - the bridge names it
+                fwd_hooks=[(hook, lambda value, hook: taken.append(value))],
                 return_type=None,
                 attention_mask=attention,
                 stop_at_layer=point.layer + 1 if point.layer >= 0 else None,
@@ -316,7 +318,9 @@ def choose_device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ModelError(
-            f"There is no device {name!r} here ({str(error).splitlines()[0]})", expected="auto, cpu, cuda or mps", do="Use --device auto"
+            f"There is no device {name!r} here ({str(error).splitlines()[0]})",
+            expected="auto, cpu, cuda or mps",
+            do="Use --device auto",
         ) from error
     return device
 
@@ -331,7 +335,9 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
         fast = device.type in ("cuda", "mps") or _cpu_computes_bfloat16()
         return torch.bfloat16 if fast else torch.float32
     if name not in _DTYPES:
-        raise ModelError(f"There is no precision {name!r}", expected=f"auto, {', '.join(_DTYPES)}", do="Use --dtype auto")
+        raise ModelError(
+            f"There is no precision {name!r}", expected=f"auto, {', '.join(_DTYPES)}", do="Use --dtype auto"
+        )
     return _DTYPES[name]
 
 

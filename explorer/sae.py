@@ -76,8 +76,8 @@ class SparseCoder:
         Raises:
             SaeError: If there is no such SAE, it is damaged, or it is stored as a pickle.
         """
-        from safetensors import SafetensorError
         from sae_lens import SAE
+        from safetensors import SafetensorError
 
         folder = Path(source)
         try:
@@ -158,7 +158,9 @@ class SparseCoder:
             digest.update(weight.detach().to("cpu", torch.float16).contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
-    def save(self, folder: Path, *, dtype: torch.dtype = torch.float16, metadata: Mapping[str, Any] | None = None) -> Path:
+    def save(
+        self, folder: Path, *, dtype: torch.dtype = torch.float16, metadata: Mapping[str, Any] | None = None
+    ) -> Path:
         """Write a SAELens folder.
 
         Args:
@@ -192,4 +194,6 @@ def _check_folder(folder: Path) -> None:
             f"{folder} has no {WEIGHTS}", expected=f"a SAELens folder with {CONFIG} and {WEIGHTS}", do="Check the path"
         )
     if not (folder / CONFIG).is_file():
-        raise SaeError(f"{folder} has no {CONFIG}", expected=f"a SAELens folder with {CONFIG} and {WEIGHTS}", do="Check the path")
+        raise SaeError(
+            f"{folder} has no {CONFIG}", expected=f"a SAELens folder with {CONFIG} and {WEIGHTS}", do="Check the path"
+        )

@@ -52,7 +52,9 @@ class Prompts:
             raise RecipeError(f"{path} cannot be read ({error})", expected="a TOML file with prompts") from error
         wrong = [key for key in PROMPT_KEYS if not data.get(key) or not all(isinstance(x, str) for x in data[key])]
         if wrong:
-            raise RecipeError(f"{path} lacks {', '.join(wrong)}", expected="lists of strings", do="Add them to the file")
+            raise RecipeError(
+                f"{path} lacks {', '.join(wrong)}", expected="lists of strings", do="Add them to the file"
+            )
         return cls(**{key: tuple(data[key]) for key in PROMPT_KEYS})
 
 
@@ -126,7 +128,7 @@ def _opening(model: LanguageModel, prompts: Prompts, plan: SamplingPlan, rng: ra
     if rng.random() < plan.free_share or not model.has_template:
         document = model.text_document(rng.choice(prompts.openings), "sampled text")
         start = model.tokenizer.convert_tokens_to_ids("<|endoftext|>")
-        if start is None or start == model.tokenizer.unk_token_id and start not in model.vocabulary.special:
+        if start is None or (start == model.tokenizer.unk_token_id and start not in model.vocabulary.special):
             start = next(iter(sorted(model.eos_ids)))
         if document.tokens[:1] == (start,):
             return document

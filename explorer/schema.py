@@ -156,6 +156,9 @@ class Manifest:
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     format: int = FORMAT_VERSION
 
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self, name)
+
     def to_json(self) -> str:
         """The text of manifest.json."""
         return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"

@@ -127,7 +127,9 @@ def mode(name: str) -> Mode:
     """
     if name not in STEERING_MODES:
         raise SteeringError(
-            f"There is no steering mode {name!r}", expected=f"one of {', '.join(STEERING_MODES)}", do="Choose one of these"
+            f"There is no steering mode {name!r}",
+            expected=f"one of {', '.join(STEERING_MODES)}",
+            do="Choose one of these",
         )
     return STEERING_MODES[name]
 

@@ -73,7 +73,9 @@ class ActivationStore:
         if not index.get("complete"):
             raise SaeError(f"{folder} holds no complete activations", do="Collect them again; what is there is used")
         if not index["rows"]:
-            raise SaeError(f"{folder} holds no activations: no token of the corpus is evidence", do="Use a longer corpus")
+            raise SaeError(
+                f"{folder} holds no activations: no token of the corpus is evidence", do="Use a longer corpus"
+            )
         self.folder, self.index = folder, index
         self.hook_point: str = index["hook_point"]
         self.d_in: int = index["d_in"]
@@ -254,7 +256,12 @@ def _note(trainer: Any, plan: TrainingPlan, folder: Path) -> None:
         tensors |= {f"adam.{number}.{key}": torch.as_tensor(value).contiguous() for key, value in state.items()}
     tensors["silent"] = trainer.n_forward_passes_since_fired
     save_file({k: v.contiguous() for k, v in tensors.items()}, fresh / "state.safetensors")
-    note = {"plan": asdict(plan), "steps": trainer.n_training_steps, "groups": optimiser["param_groups"], "lr": _plain(trainer.lr_scheduler)}
+    note = {
+        "plan": asdict(plan),
+        "steps": trainer.n_training_steps,
+        "groups": optimiser["param_groups"],
+        "lr": _plain(trainer.lr_scheduler),
+    }
     (fresh / "state.json").write_text(json.dumps(note))
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
@@ -298,7 +305,9 @@ def _restore(trainer: Any, plan: TrainingPlan, folder: Path) -> int:
     return note["steps"]
 
 
-def _inference(sae: Any, store: ActivationStore, plan: TrainingPlan, metadata: dict[str, Any], out: Path) -> SparseCoder:
+def _inference(
+    sae: Any, store: ActivationStore, plan: TrainingPlan, metadata: dict[str, Any], out: Path
+) -> SparseCoder:
     """Write the trained SAE whole and open it again as anyone would."""
     sae.cfg.metadata.hook_name = store.hook_point
     fresh = out.with_name(out.name + ".partial")
@@ -381,7 +390,9 @@ def sweep(
             coder = train(store, plan, work / "sae", checkpoints=work / "checkpoints")
             found.append({**key, **variance_explained(coder, held_out(store)), "trained_rows": len(store)})
             out.write_text(json.dumps(found, indent=1) + "\n")
-            progress(f"{store.hook_point} {plan.n_features} latents, k = {plan.k}: {found[-1]['variance_explained']:.3f}")
+            progress(
+                f"{store.hook_point} {plan.n_features} latents, k = {plan.k}: {found[-1]['variance_explained']:.3f}"
+            )
     return found
 
 

@@ -30,7 +30,10 @@ def tiny_tokenizer(*, bos: bool = False, chat: bool = True) -> Any:
     inner.decoder = decoders.ByteLevel()
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<s>"]
     trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=400,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     inner.train_from_iterator(TEXT, trainer)
     if bos:
@@ -53,9 +56,14 @@ def _gpt2(size: dict[str, int]) -> Any:
 
     return GPT2LMHeadModel(
         GPT2Config(
-            vocab_size=size["vocab"], n_embd=size["d_model"], n_layer=size["layers"], n_head=4, n_positions=512,
-            bos_token_id=3, eos_token_id=2,
-        )  # fmt: skip
+            vocab_size=size["vocab"],
+            n_embd=size["d_model"],
+            n_layer=size["layers"],
+            n_head=4,
+            n_positions=512,
+            bos_token_id=3,
+            eos_token_id=2,
+        )
     )
 
 
@@ -63,10 +71,18 @@ def _llama_like(config: Any, model: Any) -> Callable[[dict[str, int]], Any]:
     def build(size: dict[str, int]) -> Any:
         return model(
             config(
-                vocab_size=size["vocab"], hidden_size=size["d_model"], intermediate_size=2 * size["d_model"],
-                num_hidden_layers=size["layers"], num_attention_heads=4, num_key_value_heads=2, head_dim=size["d_model"] // 4,
-                max_position_embeddings=512, bos_token_id=3, eos_token_id=2, pad_token_id=0,
-            )  # fmt: skip
+                vocab_size=size["vocab"],
+                hidden_size=size["d_model"],
+                intermediate_size=2 * size["d_model"],
+                num_hidden_layers=size["layers"],
+                num_attention_heads=4,
+                num_key_value_heads=2,
+                head_dim=size["d_model"] // 4,
+                max_position_embeddings=512,
+                bos_token_id=3,
+                eos_token_id=2,
+                pad_token_id=0,
+            )
         )
 
     return build
@@ -86,7 +102,9 @@ def _architectures() -> dict[str, Callable[[dict[str, int]], Any]]:
 ARCHITECTURES = ("gpt2", "llama", "gemma2", "qwen2")
 
 
-def tiny_folder(path: Path, architecture: str = "llama", *, d_model: int = 32, layers: int = 3, seed: int = 0, **tokenizer: bool) -> Path:
+def tiny_folder(
+    path: Path, architecture: str = "llama", *, d_model: int = 32, layers: int = 3, seed: int = 0, **tokenizer: bool
+) -> Path:
     """Save a tiny random model with its tokenizer as a Hugging Face folder.
 
     Args:

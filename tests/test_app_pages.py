@@ -142,7 +142,7 @@ def test_the_cache_picker_appears_with_the_second_cache_and_the_link_chooses(wor
     assert "30</b> features" in words(run_page())
     app = run_page(cache="second")
     assert "40</b> features" in words(app)
-    assert app.selectbox(key="cache").value == "second"
+    assert app.selectbox(key="pick-cache").value == "second"
 
 
 def test_two_caches_of_one_name_are_both_offered(world: Path, monkeypatch: pytest.MonkeyPatch):

@@ -196,3 +196,47 @@ def test_labels_go_out_in_and_into_a_copy(capsys, tmp_path):
     assert LabelStore(second).changes() == LabelStore(first).changes()
     assert run(capsys, "labels", "backup", str(tmp_path / "copy.sqlite"), "--database", first)[0] == 0
     assert LabelStore(tmp_path / "copy.sqlite").changes() == LabelStore(first).changes()
+
+
+PROMPTS = """
+topics = ["rain", "bread"]
+formats = ["Write about {topic}.", "What is {topic}?"]
+registers = ["Answer like a sailor."]
+openings = ["The", "Once upon a time"]
+systems = ["You are a king."]
+"""
+
+
+def test_a_world_of_ones_own_from_corpus_to_steering(capsys, tmp_path, monkeypatch):
+    from tests.helpers import tiny_folder
+
+    monkeypatch.chdir(tmp_path)
+    model = str(tiny_folder(tmp_path / "model"))
+    (tmp_path / "prompts.toml").write_text(PROMPTS)
+
+    def done(*arguments: str) -> dict:
+        code, out, err = run(capsys, *arguments, "--json", "--dtype", "float32", "--device", "cpu")
+        assert code == 0, err
+        return json.loads(out)
+
+    sampled = ("sample", "prompts.toml", "corpus.jsonl", "--model", model, "--tokens", "3000", "--batch", "16")
+    assert done(*sampled, "--max-tokens", "24")["bytes"] > 0
+    hook = ("--hook", "blocks.1.hook_resid_post")
+    size = ("--features", "64", "--k", "8", "--steps", "20", "--batch", "64", "--context", "32")
+    trained = done("train-sae", "corpus.jsonl", "sae", "--model", model, *hook, *size)
+    built = done("build", "corpus.jsonl", "--model", model, "--sae", "sae", "--out", "caches/mine", "--context", "32")
+    assert built["features"] == trained["features"] == 64
+    about = json.loads(run(capsys, "info", "caches/mine", "--json")[1])
+    assert about["sae_fingerprint"] == trained["fingerprint"]
+    assert about["tokens_seen"] == built["tokens_seen"]
+    assert "tokens" in run(capsys, "info", "caches/mine")[1]
+    found = json.loads(run(capsys, "search", "caches/mine", "--sort", "max", "--limit", "3", "--json")[1])
+    assert [row["max"] for row in found["rows"]] == sorted((row["max"] for row in found["rows"]), reverse=True)
+    assert str(found["rows"][0]["index"]) in run(capsys, "search", "caches/mine", "--sort", "max", "--limit", "3")[1]
+    edit = ("--edit", f"{found['rows'][0]['index']}:0", "--max-tokens", "12")
+    steered = done("steer", "caches/mine", "Hello", *edit)
+    assert steered["baseline"] == steered["steered"]  # nothing added is nothing changed
+    assert run(capsys, "steer", "caches/mine", "Hello")[0] == 2
+    assert run(capsys, "steer", "caches/mine", "Hello", "--edit", "64:1", "--dtype", "float32")[0] == 1
+    checked = json.loads(run(capsys, "check", "caches/mine", "--model", model, "--sae", "sae", "--json")[1])
+    assert checked["problems"] == []

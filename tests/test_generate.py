@@ -105,7 +105,9 @@ def test_a_steered_step_equals_a_forward_pass_with_the_vector_added_by_hand(mode
         return value
 
     logits = model.bridge.run_with_hooks(ids, fwd_hooks=[("blocks.1.hook_resid_post", by_hand)])
-    ours = complete(model, [Row(prompt(model), (Edit(3, 1.0),))], Sampling(1, 0, repetition_penalty=1.0), steering(model))
+    ours = complete(
+        model, [Row(prompt(model), (Edit(3, 1.0),))], Sampling(1, 0, repetition_penalty=1.0), steering(model)
+    )
     assert ours[0] == [int(logits[0, -1].argmax())]
 
 

@@ -53,7 +53,9 @@ def test_padding_on_the_right_changes_nothing_before_it(model: LanguageModel):
     padded = torch.nn.functional.pad(ids, (0, 5))
     mask = torch.nn.functional.pad(torch.ones_like(ids, dtype=torch.bool), (0, 5))
     whole = model.activations(padded, "blocks.1.hook_resid_post", mask)
-    torch.testing.assert_close(whole[:, : ids.shape[1]], model.activations(ids, "blocks.1.hook_resid_post"), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        whole[:, : ids.shape[1]], model.activations(ids, "blocks.1.hook_resid_post"), atol=1e-5, rtol=1e-5
+    )
 
 
 def test_an_unknown_hook_point_is_refused_and_close_ones_are_named(model: LanguageModel):

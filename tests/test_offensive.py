@@ -17,7 +17,9 @@ def test_spans_are_the_blurred_words_and_nothing_else():
 
 
 @pytest.mark.parametrize("form", ["glorb", "GLORB", "glorbs", "gl0rb", "glorb's"])
-def test_a_word_known_by_its_hash_is_dropped_and_blurred_in_its_usual_disguises(form: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_word_known_by_its_hash_is_dropped_and_blurred_in_its_usual_disguises(
+    form: str, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(offensive, "_SLURS", frozenset({digest("glorb")}))
     assert drop(f"What a {form}!") == (form != "glorb's")
     assert bool(spans(form)) == (form != "glorb's")

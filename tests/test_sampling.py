@@ -29,14 +29,18 @@ def lines(path: Path) -> list[dict]:
 
 def test_a_corpus_is_as_long_as_asked_and_holds_chats_and_free_text(model: LanguageModel, tmp_path: Path):
     told: list[tuple[int, int]] = []
-    out = sample(model, PROMPTS, tmp_path / "corpus.jsonl", PLAN, progress=lambda done, total: told.append((done, total)))
+    out = sample(
+        model, PROMPTS, tmp_path / "corpus.jsonl", PLAN, progress=lambda done, total: told.append((done, total))
+    )
     rows = lines(out)
     assert sum(len(row["tokens"]) for row in rows) >= 900
     assert {row["source"] for row in rows} == {"sampled chat", "sampled text"}
     assert told[-1][0] >= told[-1][1] == 900
 
 
-def test_content_is_the_request_and_the_answer_without_template_and_special_tokens(model: LanguageModel, tmp_path: Path):
+def test_content_is_the_request_and_the_answer_without_template_and_special_tokens(
+    model: LanguageModel, tmp_path: Path
+):
     for row in lines(sample(model, PROMPTS, tmp_path / "corpus.jsonl", PLAN)):
         covered = [row["tokens"][i] for a, b in row["content"] for i in range(a, b)]
         if row["source"] == "sampled chat":

@@ -54,7 +54,9 @@ def test_clamping_sets_the_feature_whatever_it_was(resid, lever):
     for strength in (0.0, 0.5, 2.0):
         clamped = resid + STEERING_MODES["clamp"].apply(resid, lever, strength)
         active = lever.read(resid) > 0
-        torch.testing.assert_close(lever.read(clamped)[active], torch.full_like(lever.read(resid), 4 * strength)[active])
+        torch.testing.assert_close(
+            lever.read(clamped)[active], torch.full_like(lever.read(resid), 4 * strength)[active]
+        )
 
 
 def test_ablation_removes_the_projection_where_the_feature_fires_and_nothing_elsewhere(resid, lever):

@@ -100,7 +100,13 @@ def test_every_row_comes_once_an_epoch_and_any_batch_can_be_skipped_to(store: Ac
 
 
 def test_training_explains_variance_and_writes_what_saelens_reads(store: ActivationStore, tmp_path: Path):
-    coder = train(store, TrainingPlan(64, 6, 150, 64, warm_up=5), tmp_path / "sae", checkpoints=tmp_path / "c", metadata={"model_name": "tiny"})
+    coder = train(
+        store,
+        TrainingPlan(64, 6, 150, 64, warm_up=5),
+        tmp_path / "sae",
+        checkpoints=tmp_path / "c",
+        metadata={"model_name": "tiny"},
+    )
     found = variance_explained(coder, [store.take(slice(None))])
     assert found["variance_explained"] > 0.5
     assert found["l0"] <= 6
@@ -124,7 +130,9 @@ def test_a_killed_training_ends_as_it_would_have_ended(store: ActivationStore, t
         train(store, PLAN, tmp_path / "sae", checkpoints=tmp_path / "c2", every=10, progress=die)
     assert not (tmp_path / "sae").exists()
     steps: list[int] = []
-    again = train(store, PLAN, tmp_path / "sae", checkpoints=tmp_path / "c2", every=10, progress=lambda d, t: steps.append(d))
+    again = train(
+        store, PLAN, tmp_path / "sae", checkpoints=tmp_path / "c2", every=10, progress=lambda d, t: steps.append(d)
+    )
     assert steps[0] == 21
     for ours, theirs in zip(again.sae.parameters(), whole.sae.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs)

@@ -23,6 +23,10 @@ export default function ({ data, parentElement, setTriggerValue }) {
     const found = box();
     if (found) { found.focus(); found.select(); } else if (tries) setTimeout(toSearch, 50, tries - 1);
   };
+  const here = new URL(location.href);
+  for (const [key, value] of Object.entries(data.query)) here.searchParams.set(key, value);
+  const said = new URL(location.href).searchParams;
+  if (Object.entries(data.query).some(([key, value]) => said.get(key) !== value)) history.replaceState(history.state, "", here);
   if (data.search && sessionStorage.getItem(WAITING)) { sessionStorage.removeItem(WAITING); toSearch(); }
   const onKey = (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;

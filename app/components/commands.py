@@ -1,5 +1,6 @@
 """Keys of the whole app: `/` to the search box, `?` for the key sheet, Escape out of a box."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import streamlit as st
@@ -15,14 +16,19 @@ _component = st.components.v2.component(
 COMMON = [("/", "search"), ("?", "this sheet"), ("Esc", "leave a box")]
 
 
-def commands(keys: list[tuple[str, list[tuple[str, str]]]], *, search: bool, on_search) -> None:
+def commands(
+    keys: list[tuple[str, list[tuple[str, str]]]], *, search: bool, query: dict[str, str], on_search: Callable[[], None]
+) -> None:
     """Listen for the common keys; draws nothing until `?`.
 
     Args:
         keys: (title, [(key, what it does)]) of this page, for the sheet.
         search: Whether this page has a search box; if not, `/` calls `on_search`.
+        query: What the URL is to say besides; put there without a step in the browser's history, which Python cannot.
     """
     with st.container(key="commands-place"):
         _component(
-            data={"keys": [*keys, ("Everywhere", COMMON)], "search": search}, key="commands", on_search_change=on_search
+            data={"keys": [*keys, ("Everywhere", COMMON)], "search": search, "query": query},
+            key="commands",
+            on_search_change=on_search,
         )

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from explorer.cli.console import JSON, Device, emit_json, facts, progress, table
+from explorer.cli.console import JSON, Device, emit_json, facts, table
 
 CachePath = Annotated[Path, typer.Argument(help="The folder of a feature cache.")]
 

@@ -1,0 +1,63 @@
+"""What only the browser can do: put the cursor into a box, and remember a name between visits."""
+
+import urllib.parse
+
+import streamlit as st
+
+NAME_COOKIE = "persona_explorer_name"
+
+_JS = """
+let focused = null;
+const typing = (e) => e && (e.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(e.tagName));
+export default function ({ data }) {
+  if (data.remember) {
+    const year = 365 * 24 * 3600;
+    document.cookie = `${data.cookie}=${encodeURIComponent(data.remember)}; path=/; max-age=${year}; SameSite=Strict`;
+  }
+  if (!data.box) return;
+  const box = () => document.querySelector(`.st-key-${CSS.escape(data.box)} :is(input, textarea)`);
+  if (data.focus !== null && data.focus !== focused) {
+    focused = data.focus;
+    let tries = 20; // the box may be drawn a moment after this
+    const put = () => { const b = box(); if (b) { b.focus(); b.select(); } else if (tries--) setTimeout(put, 50); };
+    put();
+  }
+  const onKey = (event) => {
+    const active = document.activeElement;
+    if (event.key === "Escape" && typing(active)) { active.blur(); return; } // leaving a box saves it
+    if (event.ctrlKey || event.metaKey || event.altKey || typing(active)) return;
+    if (event.key.toLowerCase() === data.shortcut) { event.preventDefault(); box()?.focus(); }
+  };
+  document.addEventListener("keydown", onKey);
+  return () => document.removeEventListener("keydown", onKey);
+}
+"""
+_component = st.components.v2.component("browser", html="<span></span>", js=_JS)
+
+
+def browser(
+    *,
+    box: str | None = None,
+    focus: int | None = None,
+    shortcut: str = "e",
+    remember: str | None = None,
+    key: str,
+) -> None:
+    """Draw nothing, and do in the browser what Streamlit cannot.
+
+    Args:
+        box: Key of the widget that `shortcut` puts the cursor into; Escape leaves any box.
+        focus: A number that changes whenever the cursor is to go there by itself.
+        remember: A name for this browser to keep, for a year.
+    """
+    with st.container(key=f"{key}-place", height="content"):
+        _component(
+            data={"box": box, "focus": focus, "shortcut": shortcut, "remember": remember, "cookie": NAME_COOKIE},
+            key=key,
+        )
+
+
+def decoded(cookie: str) -> str:
+    """The name in a cookie, on one line and of a sane length."""
+    name = " ".join(urllib.parse.unquote(cookie, errors="replace").split())[:60]
+    return name.replace("\0", "")

@@ -1,0 +1,234 @@
+"""The form in which a person names a feature; the Feature page and the Label page share it.
+
+Every box saves as it is left. The boxes show the label in the store; what could not be saved stays in them until it is.
+"""
+
+import getpass
+import zoneinfo
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from html import escape
+
+import streamlit as st
+
+from app import resources
+from app.components.browser import NAME_COOKIE, browser, decoded
+from explorer.errors import ExplorerError
+from explorer.labels import BUNDLED, CONFIDENCES, LIMITS, Label
+
+AUTHOR = "label-author"
+DONE = "label-done"
+"""Session key: the features that this session has saved, oldest first, as (sae, feature)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Session keys of the form of one feature: three widgets, and what the form knows of the store."""
+
+    place: str
+    sae: str
+    feature: int
+
+    def __getattr__(self, name: str) -> str:
+        return f"{self.place}-{name}-{self.sae[:12]}-{self.feature}"
+
+
+def author() -> str:
+    """Who labels here: the name typed in this browser, else the system's user, else "me"."""
+    if AUTHOR not in st.session_state:
+        st.session_state[AUTHOR] = decoded(st.context.cookies.get(NAME_COOKIE, "")) or _system_user()
+    return st.session_state[AUTHOR]
+
+
+def _system_user() -> str:
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError, ImportError):  # a container without a user table
+        return "me"
+    return "me" if name in {"root", "nobody", "", BUNDLED} else name
+
+
+def name_field() -> None:
+    """A small menu with the name under which labels are saved; the browser remembers it."""
+
+    def rename() -> None:
+        name = " ".join(st.session_state["label-name"].split())[: LIMITS["author"]]
+        if name and name != BUNDLED:
+            st.session_state[AUTHOR] = name
+            st.session_state["label-name-typed"] = name
+
+    author()
+    with st.popover("Your name", icon=":material/person:"):
+        st.text_input("Your name", author(), key="label-name", max_chars=60, on_change=rename, autocomplete="name")
+        st.caption("Saved with every label of yours. This browser remembers it; nobody needs to sign in.")
+    browser(remember=st.session_state.get("label-name-typed"), key="label-name-keeper")
+
+
+def clock(moment: datetime | None) -> str:
+    """A time of today as 10:02 and another one as 31 Jan 2026 10:02, in the browser's time zone."""
+    if moment is None:
+        return ""
+    try:
+        zone = zoneinfo.ZoneInfo(st.context.timezone or "")
+    except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
+        zone = None  # that of this machine
+    local = moment.astimezone(zone)
+    today = datetime.now(UTC).astimezone(zone).date()
+    return f"{local:%H:%M}" if local.date() == today else f"{local.day} {local:%b %Y %H:%M}"
+
+
+def label_form(sae: str, feature: int, *, place: str = "feature", undo: bool = True) -> Label | None:
+    """Draw label, confidence and note of a feature; each saves as it is left.
+
+    Args:
+        sae: Fingerprint of the SAE.
+        feature: Its feature.
+        place: Names the page, so that two pages do not share widgets.
+        undo: Draw an Undo button.
+    Returns:
+        The label as it is in the store, or the bundled one.
+    """
+    keys, state = Keys(place, sae, feature), st.session_state
+    try:
+        store = resources.labels()
+        shown, history = store.get(sae, feature), store.history(sae, feature)
+    except ExplorerError as error:
+        _complain(error)
+        return None
+    _fill(keys, shown, history)
+    st.text_input(
+        "Label",
+        key=keys.text,
+        max_chars=LIMITS["label"],
+        on_change=save,
+        args=(keys,),
+        placeholder="What makes it fire, in a few words",
+        autocomplete="off",
+    )
+    st.segmented_control(
+        "Confidence",
+        list(CONFIDENCES),
+        format_func=lambda level: f"{level} {CONFIDENCES[level]}",
+        key=keys.sure,
+        on_change=save,
+        args=(keys,),
+    )
+    st.text_area(
+        "Note", key=keys.note, max_chars=LIMITS["note"], on_change=save, args=(keys,), height=68, placeholder="Optional"
+    )
+    if trouble := state.get(keys.trouble):
+        _complain(trouble)
+        st.button("Try to save again", key=keys.again, on_click=save, args=(keys,))
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.html(f'<div class="dim num" role="status">{_said(shown, history)}</div>', width="stretch")
+        if history:
+            _history_menu(keys, history)
+        if undo and history and history[-1].empty is False:
+            st.button("Undo", key=keys.undo, on_click=undo_change, args=(keys,), type="tertiary")
+    _conflict(keys)
+    return shown
+
+
+def save(keys: Keys) -> bool:
+    """Store what is in the boxes if it differs from what was shown; whether nothing is left to save."""
+    state = st.session_state
+    said = _boxes(keys)
+    if keys.text not in state or said == state.get(keys.filled):
+        return True
+    try:
+        store = resources.labels()
+        history = store.history(keys.sae, keys.feature)
+        saved = store.put(keys.sae, keys.feature, said[0], said[1], said[2], author=author())
+    except ExplorerError as error:
+        state[keys.trouble] = error
+        return False
+    newest = history[-1] if history else None
+    unseen = newest is not None and newest.id != state.get(keys.seen) and newest.author != saved.author
+    state[keys.theirs] = newest if unseen else None
+    state[keys.seen], state[keys.filled], state[keys.trouble] = saved.id, said, None
+    state.setdefault(DONE, []).append((keys.sae, keys.feature))
+    return True
+
+
+def undo_change(keys: Keys) -> bool:
+    """Take the newest change of the feature back; whether there was one."""
+    try:
+        undone = resources.labels().undo(keys.sae, keys.feature, author=author())
+    except ExplorerError as error:
+        st.session_state[keys.trouble] = error
+        return False
+    st.session_state[keys.theirs] = st.session_state[keys.trouble] = None
+    return undone is not None
+
+
+def fill(keys: Keys, text: str) -> None:
+    """Put words into the label's box, as if they had been typed; from a callback, before the form is drawn."""
+    st.session_state[keys.text] = text
+
+
+def _boxes(keys: Keys) -> tuple[str, str, int | None]:
+    state = st.session_state
+    return (state.get(keys.text) or "").strip(), state.get(keys.note) or "", state.get(keys.sure)
+
+
+def _fill(keys: Keys, shown: Label | None, history: list[Label]) -> None:
+    """Put the store's label into the boxes, unless they hold something that could not be saved."""
+    state = st.session_state
+    newest = history[-1].id if history else None
+    if keys.text in state and (state.get(keys.trouble) or state.get(keys.seen) == newest):
+        return
+    said = (shown.label, shown.note, shown.confidence) if shown else ("", "", None)
+    state[keys.text], state[keys.note], state[keys.sure] = said
+    state[keys.filled], state[keys.seen] = _boxes(keys), newest
+
+
+def _said(shown: Label | None, history: list[Label]) -> str:
+    if history and not (history[-1].empty and shown):
+        what = "taken back" if history[-1].empty else "saved"
+        return f"{what} <b>{clock(history[-1].created_at)}</b> by {escape(history[-1].author)}"
+    return "came with the cache" if shown else "no label yet"
+
+
+def _history_menu(keys: Keys, history: list[Label]) -> None:
+    with st.popover(f"{len(history)} change{'s' if len(history) > 1 else ''}", type="tertiary", key=keys.history):
+        lines = []
+        for change in reversed(history[-30:]):
+            sure = f" · {CONFIDENCES[change.confidence]}" if change.confidence else ""
+            text = escape(change.label) if change.label else "<i>no label</i>"
+            note = f'<div class="dim">{escape(change.note)}</div>' if change.note else ""
+            lines.append(
+                f'<div style="padding:.3rem 0"><b>{text}</b>{note}'
+                f'<div class="dim num">{clock(change.created_at)} · {escape(change.author)}{sure}</div></div>'
+            )
+        st.html(f'<div style="min-width:18rem;overflow-wrap:anywhere">{"".join(lines)}</div>')
+
+
+def _conflict(keys: Keys) -> None:
+    """Two people wrote at the same time: say so, and let this one choose."""
+    theirs: Label | None = st.session_state.get(keys.theirs)
+    if theirs is None:
+        return
+
+    def take() -> None:
+        state = st.session_state
+        state[keys.text], state[keys.note], state[keys.sure] = theirs.label, theirs.note, theirs.confidence
+        save(keys)
+
+    def keep() -> None:
+        st.session_state[keys.theirs] = None
+
+    words = f"“{escape(theirs.label)}”" if theirs.label else "no label"
+    with st.container(border=True):
+        st.html(
+            f'<div role="alert">{escape(theirs.author)} saved {words} at {clock(theirs.created_at)} while you were '
+            "writing. Both are kept; yours is the label now.</div>"
+        )
+        with st.container(horizontal=True):
+            st.button("Take theirs", key=keys.take, on_click=take)
+            st.button("Keep mine", key=keys.keep, on_click=keep)
+
+
+def _complain(error: ExplorerError) -> None:
+    from app import state
+
+    state.show_error(error)

@@ -1,0 +1,36 @@
+"""How sure a figure is: intervals for means, ratios and rates."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+
+def bootstrap(
+    parts: np.ndarray, figure: Callable[[np.ndarray], float], *, resamples: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """A 95 % interval by drawing the parts again with replacement.
+
+    Args:
+        parts: `[n, ...]`, one row an independent unit (a document): sums that `figure` can be computed from.
+        figure: The sum of the drawn rows `[...]` -> the figure.
+    Returns:
+        The 2.5 % and 97.5 % quantiles.
+    """
+    rng = np.random.default_rng(seed)
+    counts = rng.multinomial(len(parts), np.full(len(parts), 1 / len(parts)), size=resamples)
+    drawn = np.tensordot(counts, parts, axes=(1, 0))
+    low, high = np.quantile([figure(row) for row in drawn], [0.025, 0.975])
+    return float(low), float(high)
+
+
+def wilson(successes: int, n: int) -> tuple[float, float]:
+    """The 95 % interval of a rate.
+
+    Source: Wilson (1927), which stays within 0 and 1 and holds for small n.
+    """
+    if n == 0:
+        return 0.0, 1.0
+    from scipy.stats import binomtest
+
+    found = binomtest(successes, n).proportion_ci(method="wilson")
+    return max(0.0, float(found.low)), min(1.0, float(found.high))

@@ -1,0 +1,24 @@
+"""Intervals: known answers, and the share of times that they hold the truth."""
+
+import numpy as np
+import pytest
+
+from explorer.intervals import bootstrap, wilson
+
+
+def test_wilson_gives_the_published_interval_and_stays_within_bounds():
+    assert wilson(10, 20) == pytest.approx((0.2993, 0.7007), abs=1e-3)
+    assert wilson(0, 10)[0] == pytest.approx(0)
+    assert wilson(10, 10)[1] == pytest.approx(1)
+    assert wilson(0, 0) == (0, 1)
+
+
+def test_a_bootstrap_interval_of_a_mean_holds_the_mean_about_95_times_in_100():
+    rng = np.random.default_rng(0)
+    hits = 0
+    for seed in range(100):
+        values = rng.normal(3, 1, 80)
+        parts = np.stack([values, np.ones(80)], 1)
+        low, high = bootstrap(parts, lambda s: s[0] / s[1], resamples=300, seed=seed)
+        hits += low <= 3 <= high
+    assert 88 <= hits <= 99
