@@ -138,6 +138,12 @@ class Cache:
         plain = [c.name for c in FEATURE_COLUMNS if not pa.types.is_list(c.type)]
         return self.table.select(plain).to_pandas().set_index("index", drop=False)
 
+    @cached_property
+    def promoted(self) -> pa.Array:
+        """The promoted tokens of every feature as one text each, for searching."""
+        text = self.vocabulary.text
+        return pa.array([" ".join(text([t]) for t in tokens) for tokens in self.table.column("promoted").to_pylist()])
+
     def feature(self, index: int) -> Feature:
         """The statistics of a feature.
 

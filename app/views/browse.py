@@ -78,8 +78,10 @@ def _sort() -> None:
 
 
 def _order() -> tuple[str, bool]:
-    said = st.query_params.get("sort", "-density")
-    return (said.removeprefix("-"), said.startswith("-")) if said.removeprefix("-") in SORTS else ("density", True)
+    said = st.query_params.get("sort", "")
+    if said.removeprefix("-") in SORTS:
+        return said.removeprefix("-"), said.startswith("-")
+    return ("match" if st.session_state.get("q") else "density"), True
 
 
 def _page() -> int:

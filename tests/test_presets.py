@@ -1,0 +1,87 @@
+"""Presets: what came with the cache, what a person keeps, and files that make no sense."""
+
+from pathlib import Path
+
+import pytest
+
+from explorer.cache import Cache
+from explorer.errors import SteeringError
+from explorer.presets import Preset, load, own, remove, save
+from explorer.records import Edit
+from tests.helpers_cache import HOSTILE, fake_cache
+
+BUNDLED = """
+[[preset]]
+name = "regal"
+title = "Regal"
+description = "Speaks like a king."
+prompt = "What should I have for breakfast?"
+edits = [{ feature = 3, strength = 1.5 }, { feature = 4, strength = -1, mode = "clamp" }]
+"""
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
+    monkeypatch.setenv("PERSONA_EXPLORER_HOME", str(tmp_path / "home"))
+    folder = fake_cache(tmp_path / "made-up", 16)
+    (folder / "presets.toml").write_text(BUNDLED)
+    return Cache.open(folder)
+
+
+def test_bundled_presets_come_first_and_ones_own_after_them(cache: Cache):
+    save(cache, Preset("mine", "", "", (Edit(5, 0.5),)))
+    first, second = load(cache)
+    assert first.bundled
+    assert first.edits == (Edit(3, 1.5, "add"), Edit(4, -1.0, "clamp"))
+    assert (second.name, second.title, second.bundled) == ("mine", "mine", False)
+
+
+@pytest.mark.parametrize("text", [t.decode() for t in HOSTILE] + ['"""', "\\", "a = 1\n[[preset]]", "é😀\x7f"])
+def test_any_text_comes_back_as_it_was_saved(cache: Cache, text: str):
+    kept = save(cache, Preset("x" + text, text, text, (Edit(1, 0.1 + 0.2, "ablate"),), prompt=text))
+    assert load(cache)[-1] == kept
+    assert kept.description == text
+
+
+def test_saving_again_replaces_and_removing_forgets(cache: Cache):
+    for strength in (1.0, 2.0):
+        save(cache, Preset("mine", "", "", (Edit(5, strength),)))
+    assert [p.edits[0].strength for p in load(cache) if not p.bundled] == [2.0]
+    remove(cache, "mine")
+    remove(cache, "never there")
+    assert [p.name for p in load(cache)] == ["regal"]
+
+
+@pytest.mark.parametrize(
+    ("preset", "said"),
+    [
+        (Preset("", "", "", (Edit(1),)), "no name"),
+        (Preset("y" * 61, "", "", (Edit(1),)), "no name"),
+        (Preset("empty", "", "", ()), "steers nothing"),
+        (Preset("regal", "", "", (Edit(1),)), "came with the cache"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused_in_words(cache: Cache, preset: Preset, said: str):
+    with pytest.raises(SteeringError, match=said):
+        save(cache, preset)
+    assert not own(cache).exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[[preset", "cannot be read"),
+        ('preset = "x"', "cannot be read"),
+        ('[[preset]]\nname = "a"', "make no sense"),
+        ('[[preset]]\nname = "a"\nedits = [{ feature = "b" }]', "make no sense"),
+        ('[[preset]]\nname = "a"\nedits = [{ feature = 16 }]', "feature 16"),
+        ('[[preset]]\nname = "a"\nedits = [{ feature = 1, mode = "shout" }]', "mode 'shout'"),
+        ('[[preset]]\nname = "a"\npositions = "moon"\nedits = [{ feature = 1 }]', "positions 'moon'"),
+    ],
+)
+def test_a_file_that_makes_no_sense_is_named_and_kept(cache: Cache, text: str, said: str):
+    own(cache).parent.mkdir(parents=True)
+    own(cache).write_text(text)
+    with pytest.raises(SteeringError, match=said):
+        load(cache)
+    assert own(cache).read_text() == text

@@ -1,0 +1,103 @@
+"""Search: what is found, in which order, and that hostile queries are only words."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from explorer.cache import Cache
+from explorer.errors import UsageError
+from explorer.search import SORTS, STATUSES, search
+from tests.helpers_cache import HOSTILE, fake_cache
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    return Cache.open(fake_cache(tmp_path_factory.mktemp("caches") / "made-up", 64))
+
+
+def text_of(cache: Cache, index: int) -> str:
+    row = cache.table.slice(index, 1).to_pylist()[0]
+    return " ".join([row["title"], row["context"], *(cache.vocabulary.text([t]) for t in row["promoted"])]).lower()
+
+
+def test_without_a_query_every_feature_is_found_once_over_all_pages(cache: Cache):
+    seen = [row.index for offset in range(0, 80, 25) for row in search(cache, offset=offset).rows]
+    assert sorted(seen) == list(range(64))
+
+
+def test_every_word_of_the_query_is_in_what_is_found_and_in_nothing_else(cache: Cache):
+    found = {row.index for row in search(cache, query="KING crown", limit=64).rows}
+    expected = {i for i in range(64) if "king" in text_of(cache, i) and "crown" in text_of(cache, i)}
+    assert found == expected
+    assert 0 < len(found) < 64
+
+
+def test_quoted_words_are_one(cache: Cache):
+    loose = search(cache, query="of king", limit=64).total
+    assert search(cache, query='"of king"', limit=64).total < loose
+
+
+def test_a_label_is_found_first_when_sorted_by_match(cache: Cache):
+    page = search(cache, query="king", sort="match", labels={63: "The King's English"}, limit=64)
+    assert page.rows[0].index == 63
+    assert page.rows[0].label == "The King's English"
+    assert page.total > 1
+
+
+def test_a_number_is_found_first_and_alone_with_a_hash(cache: Cache):
+    assert search(cache, query="17", sort="max").rows[0].index == 17
+    only = search(cache, query="#17")
+    assert [row.index for row in only.rows] == [17]
+    assert search(cache, query="#999").total == 0
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_each_status_keeps_what_it_says(cache: Cache, status: str):
+    labels = {3: "three", 5: "five", 7: ""}
+    found = {row.index for row in search(cache, status=status, labels=labels, limit=64).rows}
+    live = {int(i) for i in cache.frame.index[cache.frame["tokens_active"] > 0]}
+    every = set(range(64))
+    assert found == {
+        "all": every, "labelled": {3, 5}, "unlabelled": every - {3, 5}, "live": live, "dead": every - live,
+    }[status]  # fmt: skip
+
+
+@pytest.mark.parametrize("sort", SORTS)
+@pytest.mark.parametrize("descending", [True, False])
+def test_each_sort_orders_its_column(cache: Cache, sort: str, descending: bool):
+    rows = search(cache, sort=sort, descending=descending, limit=64).rows
+    if sort == "match":
+        assert [r.max for r in rows] == sorted((r.max for r in rows), reverse=True)
+        return
+    values = [r.title.casefold() or "\U0010ffff" if sort == "title" else getattr(r, sort) for r in rows]
+    assert values == sorted(values, reverse=descending)
+
+
+def test_densities_are_bounds_on_both_sides(cache: Cache):
+    middle = float(cache.frame["density"].median())
+    low, high = search(cache, max_density=middle).total, search(cache, min_density=middle).total
+    equal = int((cache.frame["density"] == middle).sum())
+    assert low + high == 64 + equal
+
+
+@pytest.mark.parametrize(
+    "query", [*(t.decode() for t in HOSTILE), "%", "_", "\\", "((", "*", '"', "' OR 1=1", "#", "#-1"]
+)
+def test_hostile_queries_are_words_like_others(cache: Cache, query: str):
+    assert search(cache, query=query).total <= 64
+
+
+def test_an_unknown_sort_or_status_is_refused_by_name(cache: Cache):
+    with pytest.raises(UsageError, match="density, max"):
+        search(cache, sort="drop table")
+    with pytest.raises(UsageError, match="labelled"):
+        search(cache, status="nope")
+
+
+def test_a_query_over_24576_features_does_not_keep_a_person_waiting(tmp_path: Path):
+    large = Cache.open(fake_cache(tmp_path / "large", 24_576))
+    search(large, query="warm up")
+    start = time.perf_counter()
+    search(large, query="king crown", sort="match")
+    assert time.perf_counter() - start < 0.5  # 20 ms alone; the bound leaves room for a machine at work
