@@ -77,7 +77,9 @@ def clock(moment: datetime | None) -> str:
     return f"{local:%H:%M}" if local.date() == today else f"{local.day} {local:%b %Y %H:%M}"
 
 
-def label_form(sae: str, feature: int, *, place: str = "feature", undo: bool = True) -> Label | None:
+def label_form(
+    sae: str, feature: int, *, place: str = "feature", undo: bool = True, blind: bool = False
+) -> Label | None:
     """Draw label, confidence and note of a feature; each saves as it is left.
 
     Args:
@@ -85,6 +87,7 @@ def label_form(sae: str, feature: int, *, place: str = "feature", undo: bool = T
         feature: Its feature.
         place: Names the page, so that two pages do not share widgets.
         undo: Draw an Undo button.
+        blind: Do not tell what people have said so far.
     Returns:
         The label as it is in the store, or the bundled one.
     """
@@ -94,8 +97,15 @@ def label_form(sae: str, feature: int, *, place: str = "feature", undo: bool = T
         shown, history = store.get(sae, feature), store.history(sae, feature)
     except ExplorerError as error:
         _complain(error)
-        return None
-    _fill(keys, shown, history)
+        if keys.text not in state:
+            return None
+        shown, history, unread = None, [], True  # what has been typed stays in its boxes
+    else:
+        unread = False
+        if blind:
+            shown = store.bundled(sae).get(feature)
+        _fill(keys, shown, history)
+        history = [] if blind else history
     st.text_input(
         "Label",
         key=keys.text,
@@ -117,10 +127,12 @@ def label_form(sae: str, feature: int, *, place: str = "feature", undo: bool = T
         "Note", key=keys.note, max_chars=LIMITS["note"], on_change=save, args=(keys,), height=68, placeholder="Optional"
     )
     if trouble := state.get(keys.trouble):
-        _complain(trouble)
+        if not unread:
+            _complain(trouble)
         st.button("Try to save again", key=keys.again, on_click=save, args=(keys,))
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.html(f'<div class="dim num" role="status">{_said(shown, history)}</div>', width="stretch")
+        told = "not saved" if unread or state.get(keys.trouble) else _said(shown, history)
+        st.html(f'<div class="dim num" role="status">{told}</div>', width="stretch")
         if history:
             _history_menu(keys, history)
         if undo and history and history[-1].empty is False:

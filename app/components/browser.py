@@ -7,17 +7,23 @@ import streamlit as st
 NAME_COOKIE = "persona_explorer_name"
 
 _JS = """
-let focused = null;
+const focused = new WeakMap(); // the same key keeps the same parentElement, another visit has another
 const typing = (e) => e && (e.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(e.tagName));
-export default function ({ data }) {
+export default function ({ data, parentElement }) {
   if (data.remember) {
     const year = 365 * 24 * 3600;
     document.cookie = `${data.cookie}=${encodeURIComponent(data.remember)}; path=/; max-age=${year}; SameSite=Strict`;
   }
+  const here = new URL(location.href);
+  const missing = Object.entries(data.query).filter(([key]) => !here.searchParams.has(key));
+  if (missing.length) {
+    for (const [key, value] of missing) here.searchParams.set(key, value);
+    history.replaceState(history.state, "", here);
+  }
   if (!data.box) return;
   const box = () => document.querySelector(`.st-key-${CSS.escape(data.box)} :is(input, textarea)`);
-  if (data.focus !== null && data.focus !== focused) {
-    focused = data.focus;
+  if (data.focus !== null && data.focus !== focused.get(parentElement)) {
+    focused.set(parentElement, data.focus);
     let tries = 20; // the box may be drawn a moment after this
     const put = () => { const b = box(); if (b) { b.focus(); b.select(); } else if (tries--) setTimeout(put, 50); };
     put();
@@ -41,6 +47,7 @@ def browser(
     focus: int | None = None,
     shortcut: str = "e",
     remember: str | None = None,
+    query: dict[str, str] | None = None,
     key: str,
 ) -> None:
     """Draw nothing, and do in the browser what Streamlit cannot.
@@ -49,10 +56,18 @@ def browser(
         box: Key of the widget that `shortcut` puts the cursor into; Escape leaves any box.
         focus: A number that changes whenever the cursor is to go there by itself.
         remember: A name for this browser to keep, for a year.
+        query: What the URL is to say where it says nothing, without a step in the browser's history.
     """
     with st.container(key=f"{key}-place", height="content"):
         _component(
-            data={"box": box, "focus": focus, "shortcut": shortcut, "remember": remember, "cookie": NAME_COOKIE},
+            data={
+                "box": box,
+                "focus": focus,
+                "shortcut": shortcut,
+                "remember": remember,
+                "query": query or {},
+                "cookie": NAME_COOKIE,
+            },
             key=key,
         )
 
