@@ -110,7 +110,7 @@ def label_form(
         "Label",
         key=keys.text,
         max_chars=LIMITS["label"],
-        on_change=save,
+        on_change=_left,
         args=(keys,),
         placeholder="What makes it fire, in a few words",
         autocomplete="off",
@@ -120,25 +120,39 @@ def label_form(
         list(CONFIDENCES),
         format_func=lambda level: f"{level} {CONFIDENCES[level]}",
         key=keys.sure,
-        on_change=save,
+        on_change=_left,
         args=(keys,),
     )
     st.text_area(
-        "Note", key=keys.note, max_chars=LIMITS["note"], on_change=save, args=(keys,), height=68, placeholder="Optional"
+        "Note",
+        key=keys.note,
+        max_chars=LIMITS["note"],
+        on_change=_left,
+        args=(keys,),
+        height=68,
+        placeholder="Optional",
     )
     if trouble := state.get(keys.trouble):
         if not unread:
             _complain(trouble)
-        st.button("Try to save again", key=keys.again, on_click=save, args=(keys,))
+        st.button("Try to save again", key=keys.again, on_click=_left, args=(keys,))
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         told = "not saved" if unread or state.get(keys.trouble) else _said(shown, history)
         st.html(f'<div class="dim num" role="status">{told}</div>', width="stretch")
         if history:
             _history_menu(keys, history)
         if undo and history and history[-1].empty is False:
-            st.button("Undo", key=keys.undo, on_click=undo_change, args=(keys,), type="tertiary")
+            st.button("Undo", key=keys.undo, on_click=_undo, args=(keys,), type="tertiary")
     _conflict(keys)
     return shown
+
+
+def _left(keys: Keys) -> None:
+    save(keys)
+
+
+def _undo(keys: Keys) -> None:
+    undo_change(keys)
 
 
 def save(keys: Keys) -> bool:
