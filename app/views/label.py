@@ -1,0 +1,375 @@
+"""Label: a queue of features, named one after another without the mouse."""
+
+import time
+from html import escape
+from typing import Any
+
+import streamlit as st
+
+from app import label_form as form
+from app import queues, resources, state
+from app.components.browser import browser
+from app.components.heatmap import example_rows, token_heatmap
+from explorer.cache import Cache
+from explorer.errors import ExplorerError
+from explorer.labels import CONFIDENCES, NOT_INTERPRETABLE, Label
+from explorer.records import Feature
+
+PLACE = "label"
+QUEUE, SIZE, SEED, AT, END = "queue", "size", "seed", "at", "end"
+NAMES = {queues.DENSITY: "Density", queues.UNLABELLED: "Unlabelled", queues.RANDOM: "Random"}
+TOP, INTERVALS = 8, (2, 2, 2, 1, 1)
+"""Examples in view: the strongest, and of each fifth of the range, the strongest fifth first."""
+EFFECTS = 8
+
+
+def _get(key: str) -> str:
+    return st.query_params.get(key, "")
+
+
+def _number(key: str, default: int) -> int:
+    said = _get(key)
+    return int(said) if said.isascii() and said.isdigit() and len(said) < 10 else default
+
+
+def asked() -> tuple[str, int, int]:
+    """Queue, size and seed as the link says; nonsense is the default."""
+    name, size = _get(QUEUE), _number(SIZE, queues.SIZES[0])
+    return (
+        name if name in queues.QUEUES else queues.DENSITY,
+        size if size in queues.SIZES else queues.SIZES[0],
+        _number(SEED, 0),
+    )
+
+
+def choose(*, name: str | None = None, size: int | None = None, seed: int | None = None) -> None:
+    """Start a queue; for callbacks. It is made afresh, and begins at its first feature without a label."""
+    now = asked()
+    said = {
+        QUEUE: name or now[0],
+        SIZE: now[1] if size is None else size,
+        SEED: now[2] if seed is None else seed,
+    }
+    defaults = {QUEUE: queues.DENSITY, SIZE: queues.SIZES[0], SEED: 0}
+    for key, value in said.items():
+        if value == defaults[key]:
+            st.query_params.pop(key, None)
+        else:
+            st.query_params[key] = str(value)
+    for key in (AT, state.FEATURE):
+        st.query_params.pop(key, None)
+    for key in ("label-queue", "label-at"):
+        st.session_state.pop(key, None)
+
+
+def the_queue(cache: Cache, labelled: dict[int, Label]) -> queues.Queue:
+    """The queue of the link; it stays as it was made for as long as this session looks at it."""
+    name, size, seed = asked()
+    key = (cache.manifest.sae_fingerprint, cache.manifest.created, name, size, seed)
+    known = st.session_state.get("label-queue")
+    if known is None or known[0] != key:
+        made = queues.queue(name, cache.frame["density"].tolist(), labelled, size=size, seed=seed)
+        known = (key, made)
+        st.session_state["label-queue"] = known
+        st.session_state.pop("label-at", None)
+    return known[1]
+
+
+def in_view(cache: Cache, line: queues.Queue, labelled: dict[int, Label]) -> int | None:
+    """The feature of the link, else the first one without a label; None at the end of the queue."""
+    if _get(AT) == END:
+        return None
+    if state.FEATURE in st.query_params:
+        return state.feature(cache)
+    if "label-at" not in st.session_state:  # it must not move on by itself as soon as it has been saved
+        st.session_state["label-at"] = line.first(labelled)
+    return st.session_state["label-at"]
+
+
+def open_feature(feature: int | None, *, focus: bool = False) -> None:
+    """Show another feature, or the end; for callbacks.
+
+    Args:
+        focus: Put the cursor into the label's box.
+    """
+    if feature is None:
+        st.query_params[AT] = END
+        st.query_params.pop(state.FEATURE, None)
+    else:
+        st.query_params.pop(AT, None)
+        st.query_params[state.FEATURE] = str(feature)
+    if focus:
+        st.session_state["label-focus"] = st.session_state.get("label-focus", 0) + 1
+
+
+def leave(keys: form.Keys, to: int | None, focus: bool = False) -> None:
+    """Save what is in the boxes and go on; stay where it could not be saved, or where two people differ."""
+    if not form.save(keys) or _differ(keys):
+        return
+    open_feature(to, focus=focus)
+
+
+def mark(keys: form.Keys, to: int | None) -> None:
+    """Say that no one meaning was found, and go on."""
+    form.fill(keys, NOT_INTERPRETABLE)
+    leave(keys, to)
+
+
+def undo(sae: str, here: int | None) -> None:
+    """Take back what this session saved last, wherever that was, and show it; else the newest change in view."""
+    done: list[tuple[str, int]] = st.session_state.setdefault(form.DONE, [])
+    mine = [at for at, (of, _) in enumerate(done) if of == sae]
+    feature = done[mine[-1]][1] if mine else here
+    if feature is None:
+        return
+    if here is not None and not form.save(form.Keys(PLACE, sae, here)):
+        return
+    keys = form.Keys(PLACE, sae, feature)
+    try:
+        history = resources.labels().history(sae, feature)
+    except ExplorerError as error:
+        st.session_state[keys.trouble] = error
+        history = []
+    if history and history[-1].author != form.author():
+        st.session_state["label-say"] = f"{history[-1].author} changed #{feature} after you: nothing was taken back."
+    elif history:
+        form.undo_change(keys)
+    if mine and not st.session_state.get(keys.trouble):
+        del done[mine[-1]]
+    open_feature(feature)
+
+
+def _differ(keys: form.Keys) -> bool:
+    """Whether somebody else's words came in between and have not been in view yet."""
+    theirs: Label | None = st.session_state.get(keys.theirs)
+    if theirs is None:
+        return False
+    since = st.session_state.setdefault(f"label-differ-{theirs.id}", time.monotonic())
+    if time.monotonic() - since < 1:  # leaving the box and pressing the key arrive as two events
+        return True
+    st.session_state[keys.theirs] = None  # seen, and gone on: mine stays
+    return False
+
+
+def others(history: list[Label], me: str) -> list[Label]:
+    """The newest word of everybody else who has one, newest first."""
+    newest = {change.author: change for change in history if change.author != me}
+    return sorted((c for c in newest.values() if not c.empty), key=lambda c: str(c.created_at), reverse=True)
+
+
+def header(cache: Cache, line: queues.Queue, feature: int | None, labelled: dict[int, Label]) -> None:
+    """Which queue, how far it is done, and when something was saved last."""
+    name, size, seed = asked()
+    st.session_state["label-queue-choice"], st.session_state["label-size-choice"] = name, size
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.segmented_control(
+            "Queue",
+            list(NAMES),
+            format_func=NAMES.__getitem__,
+            key="label-queue-choice",
+            required=True,
+            on_change=lambda: choose(name=st.session_state["label-queue-choice"] or name),
+            label_visibility="collapsed",
+        )
+        st.selectbox(
+            "Length of the queue",
+            queues.SIZES,
+            format_func=lambda n: f"first {n}" if n else "all",
+            key="label-size-choice",
+            on_change=lambda: choose(size=st.session_state["label-size-choice"]),
+            label_visibility="collapsed",
+            width=110,
+        )
+        if name == queues.RANDOM:
+            st.button("Shuffle", key="label-shuffle", on_click=choose, kwargs={"seed": seed + 1})
+        st.html(f'<div class="num" role="status">{progress(cache, line, feature, labelled)}</div>', width="stretch")
+        form.name_field()
+
+
+def progress(cache: Cache, line: queues.Queue, feature: int | None, labelled: dict[int, Label]) -> str:
+    """As "14 of 50 · 12 labelled · saved 10:02 by me · 2 labelling", in HTML."""
+    place = None if feature is None else line.place(feature)
+    where = f"<b>{place + 1:,}</b> of {len(line):,}" if place is not None else f"{len(line):,} in this queue"
+    parts = [where, f"{sum(f in labelled for f in line.features):,} labelled"]
+    sae = cache.manifest.sae_fingerprint
+    try:
+        if mine := [f for of, f in st.session_state.get(form.DONE, []) if of == sae]:
+            newest = resources.labels().history(sae, mine[-1])[-1]
+            parts.append(f"saved <b>{form.clock(newest.created_at)}</b> by {escape(newest.author)}")
+        if len(people := resources.labels().recent_authors(sae)) > 1:
+            parts.append(f"{len(people)} labelling")
+    except (ExplorerError, IndexError):  # the form says what is wrong
+        pass
+    return f'<span class="dim words">{" · ".join(parts)}</span>'
+
+
+def evidence(cache: Cache, feature: Feature) -> None:
+    """What it fires on."""
+    found = cache.examples(feature.index)
+    shown = [e for e in found if e.kind == "top"][:TOP]
+    for interval, count in zip(range(4, -1, -1), INTERVALS, strict=True):
+        shown += [e for e in found if e.interval == interval][:count]
+    title = f" <b>{escape(feature.title)}</b>" if feature.title else ""
+    st.html(f'<div class="head words"><h1>#{feature.index}{title}</h1></div>')
+    if not shown:
+        st.html('<p class="say">No window in this corpus activates this feature: there is nothing to go by.</p>')
+        return
+    st.html(
+        f'<div class="facts num dim"><span>max <b>{feature.max:.3g}</b></span>'
+        f"<span>fires on <b>{100 * feature.density:.2g} %</b> of tokens</span>"
+        f"<span>the strongest {min(TOP, len(shown))} examples, then samples from strong to weak</span></div>"
+    )
+    token_heatmap(example_rows(cache, shown), vmax=feature.max, key=f"label-heat-{feature.index}")
+
+
+def effects(cache: Cache, feature: Feature) -> None:
+    """Which next tokens it makes likelier and less likely."""
+    if not feature.promoted and not feature.suppressed:
+        return
+    piece = cache.vocabulary.piece
+    pairs: list[str] = []
+    up, down = feature.promoted[:EFFECTS], feature.suppressed[:EFFECTS]
+    for at in range(max(len(up), len(down))):
+        for side, tone, sign in ((up, "pos", "+"), (down, "neg", "−")):
+            if at < len(side):
+                token, effect = side[at]
+                value = f'<span class="{tone}">{sign}{abs(effect):.2f}</span>'
+                pairs.append(f"<div><code>{escape(piece(token))}</code>{value}</div>")
+            else:
+                pairs.append("<div></div>")
+    st.html(
+        '<p class="sec">Promoted and suppressed next tokens (logit effect)</p>'
+        f'<div class="logit num">{"".join(pairs)}</div>'
+    )
+
+
+def said_by(labels: list[Label]) -> None:
+    """What other people called it."""
+    lines = "".join(
+        f'<div class="words"><b>{escape(c.label) or "<i>no label</i>"}</b> <span class="dim num">{escape(c.author)} · '
+        f"{form.clock(c.created_at)}{f' · {CONFIDENCES[c.confidence]}' if c.confidence else ''}</span></div>"
+        for c in labels[:12]
+    )
+    st.html(f'<p class="sec">What others said</p>{lines}')
+
+
+def the_form(sae: str, feature: int) -> None:
+    """The boxes; what other people said stays hidden until one has said something oneself."""
+    try:
+        history = resources.labels().history(sae, feature)
+    except ExplorerError:  # the form says so
+        history = []
+    me = form.author()
+    theirs = others(history, me)
+    blind = bool(theirs) and not any(change.author == me for change in history)
+    form.label_form(sae, feature, place=PLACE, undo=False, blind=blind)
+    if not theirs:
+        return
+    # Not in the link: whoever follows it should form an opinion of their own.
+    reveal = f"label-reveal-{sae[:12]}-{feature}"
+    if blind and not st.session_state.get(reveal):
+
+        def show() -> None:
+            st.session_state[reveal] = True
+
+        count = "another label" if len(theirs) == 1 else f"{len(theirs)} other labels"
+        st.button(f"Show {count}", key=f"{reveal}-button", on_click=show, help="Shown by itself once you have saved.")
+    else:
+        said_by(theirs)
+
+
+def steps(sae: str, line: queues.Queue, feature: int, labelled: dict[int, Label]) -> None:
+    """The buttons, each with its key."""
+    keys = form.Keys(PLACE, sae, feature)
+    taken: set[int] = set()
+    if asked()[0] == queues.UNLABELLED:  # somebody else was faster
+        taken = {f for f, label in labelled.items() if label.author != form.author()}
+    after, before = line.after(feature, taken), line.before(feature)
+    wide: dict[str, Any] = {"width": "stretch"}
+    st.button(
+        "Save and next", type="primary", shortcut="Mod+Enter", key="label-next", on_click=leave,
+        args=(keys, after, True), **wide,
+    )  # fmt: skip
+    with st.container(horizontal=True, gap="small"):
+        st.button("Previous", shortcut="K", disabled=before is None, key="label-k", on_click=leave, args=(keys, before))
+        st.button("Next", shortcut="J", key="label-j", on_click=leave, args=(keys, after))
+        st.button("Not interpretable", shortcut="N", key="label-n", on_click=mark, args=(keys, after))
+        st.button("Undo", shortcut="U", key="label-u", on_click=undo, args=(sae, feature))
+    st.html(
+        '<p class="say"><kbd>Esc</kbd> leaves the box and saves; then the letters work, and <kbd>E</kbd> '
+        "goes back into it.</p>"
+    )
+
+
+def finished(cache: Cache, line: queues.Queue, labelled: dict[int, Label]) -> None:
+    """The queue is done, or there was nothing in it: how many, and what next."""
+    sae = cache.manifest.sae_fingerprint
+    name, size, seed = asked()
+    density = cache.frame["density"].tolist()
+    live, left = (len(queues.queue(queues.UNLABELLED, density, known, size=0)) for known in ((), labelled))
+    done = sum(f in labelled for f in line.features)
+    words = f"{done:,} of its {len(line):,} features have a label" if len(line) else "Every feature has a label"
+    st.html(
+        f'<div class="head" role="status"><h1>{"Queue done" if len(line) else "Nothing left in this queue"}</h1></div>'
+        f'<div class="facts num"><span>{words}.</span><span class="dim">In the whole cache: {live - left:,} of '
+        f"{live:,} that fire.</span></div>"
+    )
+    with st.container(horizontal=True, gap="small"):
+        if left:
+            what = f"Go on with {min(left, size or left):,} unlabelled"
+            st.button(what, type="primary", key="label-more", on_click=choose, kwargs={"name": queues.UNLABELLED})
+        if missed := [f for f in line.features if f not in labelled]:
+            st.button(f"Open the first of {len(missed):,} skipped", key="label-missed", on_click=open_feature,
+                      args=(missed[0],), kwargs={"focus": True})  # fmt: skip
+        next_seed = seed + 1 if name == queues.RANDOM else seed
+        st.button(
+            "A random queue",
+            key="label-another",
+            on_click=choose,
+            kwargs={"name": queues.RANDOM, "seed": next_seed},
+        )
+        if len(line):
+            last = line.features[-1]
+            st.button("Previous", shortcut="K", key="label-k", on_click=open_feature, args=(last,))
+            st.button("Undo", shortcut="U", key="label-u", on_click=undo, args=(sae, None))
+    st.html('<p class="say">To hand the labels on:</p>')
+    st.code("persona-explorer labels export labels.csv", language=None)
+
+
+def main() -> None:
+    """Draw the page."""
+    cache = state.cache()
+    sae = cache.manifest.sae_fingerprint
+    broken = False
+    try:
+        labelled = {index: label for index, label in resources.labels().all(sae).items() if label.label}
+    except ExplorerError:
+        labelled, broken = {}, True
+    line = the_queue(cache, labelled)
+    index = in_view(cache, line, labelled)
+    header(cache, line, index, labelled)
+    if say := st.session_state.pop("label-say", None):
+        st.html(f'<div class="trouble words" role="alert">{escape(say)}</div>')
+    if index is None:
+        finished(cache, line, labelled)
+    else:
+        feature = cache.feature(index)
+        left, right = st.columns([2.4, 1], gap="medium")
+        with right:
+            the_form(sae, index)
+            steps(sae, line, index, labelled)
+            if broken:
+                st.button("Retry", on_click=resources.forget, key="retry")
+            effects(cache, feature)
+        with left:
+            evidence(cache, feature)
+        browser(
+            box=form.Keys(PLACE, sae, index).text,
+            focus=st.session_state.setdefault("label-focus", 0),
+            query={state.FEATURE: str(index)},
+            key="label-browser",
+        )
+    state.remember("label")
+
+
+main()
