@@ -90,8 +90,11 @@ def build(
         progress(note["tokens"], 0)
     if partial is None or not partial.tokens[0]:
         raise CorpusError("No token of the corpus is evidence", expected="a corpus with text", do="Check the corpus")
+    sae = Path(coder.source)
+    inside = out.resolve() in sae.resolve().parents  # a world's SAE already lies in it
+    name = sae.name if sae.is_dir() else coder.source  # folders of this machine mean nothing on another
     manifest = Manifest(
-        model=model.name, model_fingerprint=model.fingerprint, sae=coder.source, sae_fingerprint=coder.fingerprint,
+        model=model.name, model_fingerprint=model.fingerprint, sae=name, sae_fingerprint=coder.fingerprint,
         architecture=coder.architecture, n_features=coder.n_features, hook_point=coder.hook_point,
         dtype=str(model.dtype).removeprefix("torch."), corpus=corpus, corpus_sha256=digest,
         documents=int(partial.documents[0]), windows=note["windows"], tokens_seen=note["tokens"],
@@ -102,8 +105,6 @@ def build(
     )  # fmt: skip
     examples, windows = _examples(partial, coder.n_features, model.vocabulary)
     features = _features(partial, model, coder, examples, windows)
-    sae = Path(coder.source)
-    inside = out.resolve() in sae.resolve().parents  # a world's SAE already lies in it
     write_cache(
         out, manifest, features, examples, windows, model.vocabulary, sae=sae if sae.is_dir() and not inside else None
     )

@@ -192,7 +192,7 @@ class Cache:
 
     def _example(self, row: dict[str, Any]) -> Example:
         window = row["window"]
-        start, stop = (int(at) for at in self._windows["starts"][window : window + 2])
+        start, stop = (int(at) for at in self.windows["starts"][window : window + 2])
         acts = [0.0] * (stop - start)
         for position, value in zip(row["positions"], row["values"], strict=True):
             acts[position] = value
@@ -202,13 +202,13 @@ class Cache:
             kind=row["kind"],
             interval=row["interval"],
             window=window,
-            document=int(self._windows["document"][window]),
-            offset=int(self._windows["offset"][window]),
-            tokens=tuple(self._windows["tokens"][start:stop].tolist()),
+            document=int(self.windows["document"][window]),
+            offset=int(self.windows["offset"][window]),
+            tokens=tuple(self.windows["tokens"][start:stop].tolist()),
             acts=tuple(acts),
-            scored=tuple((self._windows["scored"][start:stop] > 0).tolist()),
+            scored=tuple((self.windows["scored"][start:stop] > 0).tolist()),
             peak=row["peak"],
-            flagged=bool(self._windows["flagged"][window]),
+            flagged=bool(self.windows["flagged"][window]),
         )
 
     @cached_property
@@ -222,7 +222,7 @@ class Cache:
         return [metadata.row_group(g).column(0).statistics.min for g in range(metadata.num_row_groups)]
 
     @cached_property
-    def _windows(self) -> dict[str, np.ndarray]:
+    def windows(self) -> dict[str, np.ndarray]:
         """The arrays of windows.safetensors; they stay on disk until they are looked at."""
         arrays = self._read(lambda: map_safetensors(self.path / WINDOWS), WINDOWS)
         if missing := WINDOW_ARRAYS.keys() - arrays.keys():

@@ -144,6 +144,25 @@ FORMS: dict[str, Callable[[dict[str, Any], "LanguageModel", str], Document]] = {
 }
 
 
+def write(documents: Iterable[Document], path: Path) -> None:
+    """Write documents as a .parquet file of `tokens`, `content` and `source`, which `read` reads; whole or not at all."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = list(documents)
+    ids = pa.uint16() if max((max(d.tokens, default=0) for d in rows), default=0) < 1 << 16 else pa.int32()
+    table = pa.table(
+        {
+            "tokens": pa.array([list(d.tokens) for d in rows], pa.list_(ids)),
+            "content": pa.array([[list(span) for span in d.content] for d in rows], pa.list_(pa.list_(pa.int32()))),
+            "source": pa.array([d.source for d in rows], pa.string()),
+        }
+    )
+    partial = path.with_name(f"{path.name}.partial")
+    pq.write_table(table, partial, compression="zstd", compression_level=15)
+    partial.replace(path)
+
+
 def chunks(
     documents: Iterable[Document],
     special: frozenset[int],

@@ -85,7 +85,7 @@ class LanguageModel:
         try:
             tokenizer = AutoTokenizer.from_pretrained(place)
             hf = AutoModelForCausalLM.from_pretrained(place, dtype=choose_dtype(dtype, where))
-            return cls(hf.to(where), tokenizer, str(name))
+            return cls(hf.to(where), tokenizer, str(name))  # pyright: ignore[reportArgumentType]
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ModelError(

@@ -115,7 +115,7 @@ def _preset(entry: dict[str, Any], path: Path, cache: Cache) -> Preset:
         if value not in known:
             expected = f"0 to {cache.n_features - 1}" if what == "feature" else ", ".join(map(str, known))
             raise SteeringError(f"Preset {name!r} in {path} has the {what} {value!r}", expected=expected)
-    return Preset(name=name, edits=edits, **{"title": name, "description": "", **texts})
+    return replace(Preset(name, name, "", edits), **texts)
 
 
 def _write(path: Path, presets: Iterable[Preset]) -> None:

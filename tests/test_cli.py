@@ -239,4 +239,4 @@ def test_a_world_of_ones_own_from_corpus_to_steering(capsys, tmp_path, monkeypat
     assert run(capsys, "steer", "caches/mine", "Hello")[0] == 2
     assert run(capsys, "steer", "caches/mine", "Hello", "--edit", "64:1", "--dtype", "float32")[0] == 1
     checked = json.loads(run(capsys, "check", "caches/mine", "--model", model, "--sae", "sae", "--json")[1])
-    assert checked["problems"] == []
+    assert all(finding["ok"] for finding in checked)

@@ -62,7 +62,26 @@ def check(
     as_json: JSON = False,
 ) -> None:
     """Check a cache: checksums, columns, and its fit to a model and an SAE. Exits with 1 where something is wrong."""
-    raise NotImplementedError
+    from dataclasses import asdict
+
+    from explorer.check import check as look
+
+    live = coder = None
+    if model:
+        from explorer.model import LanguageModel
+
+        live = LanguageModel.load(model, device=device)
+    if sae:
+        from explorer.sae import SparseCoder
+
+        coder = SparseCoder.load(sae)
+    found = look(cache, model=live, coder=coder)
+    if as_json:
+        emit_json([asdict(finding) for finding in found])
+    else:
+        table(str(cache), ("", "what", "found"), [("ok" if f.ok else "WRONG", f.what, f.detail) for f in found])
+    if not all(finding.ok for finding in found):
+        raise typer.Exit(1)
 
 
 def search(

@@ -157,9 +157,25 @@ def build(
     _tell("Cache", {**result, "tokens_scored": made.manifest.tokens_scored}, as_json)
 
 
-def make(as_json: JSON = False) -> None:
-    """Make a world."""
-    raise NotImplementedError
+def make(
+    recipe: Annotated[Path, typer.Argument(help="A recipe.toml; the world is made in its folder.")],
+    plan: Annotated[bool, typer.Option("--plan", help="Only say what would be run.")] = False,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    as_json: JSON = False,
+) -> None:
+    """Make a world from its recipe: only the steps that changed, and each from where it was cut off."""
+    from explorer.recipe import World, stale
+    from explorer.recipe import make as run
+
+    world = World.load(recipe, device=device, dtype=dtype)
+    with progress("making") as tick:
+        todo = stale(world) if plan else run(world, tick=tick)
+    states = {name: ("to run" if plan else "run") if name in todo else "unchanged" for name in world.settings}
+    if as_json:
+        emit_json({"recipe": str(recipe), "steps": states})
+    else:
+        facts(str(recipe), list(states.items()))
 
 
 def report(

@@ -1,0 +1,222 @@
+"""Recipes: steps run when what they depend on changed, and a killed one goes on to the same world."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from explorer.cache import Cache
+from explorer.errors import RecipeError
+from explorer.recipe import STAMPS, STEPS, World, make, stale
+from tests.helpers import tiny_folder
+
+ROOT = Path(__file__).resolve().parents[1]
+PROMPTS = """
+topics = ["bread", "ships", "rain", "kings"]
+formats = ["Tell me about {topic}.", "Hello!", "Why {topic}?"]
+registers = ["Answer rudely."]
+openings = ["", "The "]
+systems = ["You are a villain."]
+"""
+
+
+def recipe(folder: Path, model: Path, *, k: int = 4, steps: int = 30) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "prompts.toml").write_text(PROMPTS)
+    (folder / "recipe.toml").write_text(f"""
+model = "{model}"
+context_size = 32
+
+[sample]
+prompts = "prompts.toml"
+tokens = 4000
+held_out = 8
+batch = 16
+max_tokens = 12
+
+[sweep]
+hooks = ["blocks.1.hook_resid_post", "blocks.0.hook_resid_post"]
+n_features = [16, 32]
+k = [4, 6]
+steps = 5
+batch = 64
+documents = 20
+
+[train-sae]
+hook = "blocks.1.hook_resid_post"
+n_features = 24
+k = {k}
+steps = {steps}
+batch = 64
+
+[build]
+
+[report]
+""")
+    return folder / "recipe.toml"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_folder(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def made(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A world that was made in one go."""
+    path = recipe(tmp_path_factory.mktemp("worlds") / "whole", model)
+    calls: list[object] = []
+    assert make(load(path), tick=lambda *said: calls.append(said)) == list(STEPS)
+    (path.parent / "ticks").write_text(str(len(calls)))
+    return path
+
+
+@pytest.fixture
+def copy(made: Path, tmp_path: Path) -> Path:
+    """The same world for a test to change."""
+    shutil.copytree(made.parent, tmp_path / "copy")
+    return tmp_path / "copy" / "recipe.toml"
+
+
+def load(path: Path) -> World:
+    return World.load(path, device="cpu", dtype="float32")
+
+
+def result(path: Path) -> dict:
+    """What a world says, without the moment it was made at."""
+    cache = Cache.open(path.parent)
+    figures = json.loads((path.parent / "report.json").read_text())
+    sweep = json.loads((path.parent / "sweep.json").read_text())
+    hashes = {n: e["sha256"] for n, e in cache.manifest.files.items()}
+    return {"files": hashes, "sae": cache.manifest.sae_fingerprint, "figures": figures, "sweep": sweep}
+
+
+def test_a_world_has_a_cache_an_sae_and_a_report_with_its_table_of_layers(made: Path):
+    cache = Cache.open(made.parent)
+    assert cache.n_features == 24
+    assert cache.sae_folder
+    printed = (made.parent / "REPORT.md").read_text()
+    assert printed.count("`blocks.1.hook_resid_post` |") == 3
+    assert printed.count("`blocks.0.hook_resid_post` |") == 1
+    figures = json.loads((made.parent / "report.json").read_text())["figures"]
+    assert {"variance_explained", "loss_recovered", "dead_latents"} <= figures.keys()
+
+
+def test_nothing_in_the_world_names_a_folder_of_this_machine(made: Path):
+    for file in made.parent.rglob("*"):
+        if file.is_file() and file.name != "recipe.toml" and ".work" not in file.parts:
+            assert str(made.parent).encode() not in file.read_bytes(), file
+
+
+def test_a_finished_world_has_nothing_to_do_even_without_what_is_not_kept(copy: Path):
+    shutil.rmtree(copy.parent / ".work")
+    assert stale(load(copy)) == []
+    assert make(load(copy)) == []
+
+
+def test_a_changed_step_runs_again_with_those_behind_it_and_with_the_corpus_it_needs(copy: Path, model: Path):
+    recipe(copy.parent, model, k=5)
+    assert stale(load(copy)) == ["sample", "train-sae", "build", "report"]
+
+
+def test_a_changed_file_of_prompts_runs_everything_again(copy: Path):
+    (copy.parent / "prompts.toml").write_text(PROMPTS.replace("rain", "snow"))
+    assert stale(load(copy)) == list(STEPS)
+
+
+@pytest.mark.parametrize(
+    ("name", "steps"),
+    [
+        ("report.json", ["report"]),
+        ("heldout.parquet", ["sample"]),
+        ("sweep.json", ["sample", "sweep"]),
+        ("features.parquet", ["sample", "build"]),
+        ("sae/sae_weights.safetensors", ["sample", "train-sae"]),
+    ],
+)
+def test_a_missing_or_changed_file_runs_the_step_that_makes_it(copy: Path, name: str, steps: list[str]):
+    data = (copy.parent / name).read_bytes()
+    (copy.parent / name).write_bytes(data + b" ")
+    assert stale(load(copy)) == steps
+    (copy.parent / name).unlink()
+    assert stale(load(copy)) == steps
+    (copy.parent / name).write_bytes(data)
+    assert stale(load(copy)) == []
+
+
+def test_damaged_stamps_cost_a_run_and_the_result_is_the_same(copy: Path, made: Path):
+    (copy.parent / STAMPS).write_text("{")
+    assert make(load(copy)) == list(STEPS)
+    assert result(copy) == result(made)
+
+
+class Cut(BaseException):
+    """Ends the process in all but name: nothing catches it."""
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.6, 0.8, 0.95])
+def test_a_world_that_was_cut_off_anywhere_goes_on_to_the_same_world(
+    made: Path, model: Path, tmp_path: Path, share: float
+):
+    path = recipe(tmp_path / "cut", model)
+    calls, after = 0, int(share * int((made.parent / "ticks").read_text()))
+
+    def tick(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == after:
+            raise Cut
+
+    with pytest.raises(Cut):
+        make(load(path), tick=tick)
+    make(load(path))
+    assert result(path) == result(made)
+
+
+def test_a_world_that_was_killed_goes_on_to_the_same_world(made: Path, model: Path, tmp_path: Path):
+    path = recipe(tmp_path / "killed", model)
+    command = [sys.executable, "-m", "explorer", "make", str(path), "--device", "cpu", "--dtype", "float32"]
+    place = path.parent / "heldout.parquet"
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ}
+    )
+    for _ in range(1200):
+        if place.exists() or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert place.exists()
+    make(load(path))
+    assert result(path) == result(made)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("model =", "cannot be read"),
+        ("context_size = 3", "names no model"),
+        ('model = "x"\n[bake]', "has bake"),
+        ('model = "x"\n[sample]\ntemprature = 1.0', "temprature"),
+        ('model = "x"\n[sample]\ntokens = "many"', "tokens of"),
+        ('model = "x"\n[build]', r"has \[build\]"),
+        ('model = "x"\nsample = 3', "has 3"),
+    ],
+)
+def test_a_recipe_that_makes_no_sense_is_refused_in_words(tmp_path: Path, text: str, said: str):
+    (tmp_path / "recipe.toml").write_text(text)
+    with pytest.raises(RecipeError, match=said):
+        World.load(tmp_path / "recipe.toml")
+
+
+def test_too_few_documents_to_set_aside_are_refused(model: Path, tmp_path: Path):
+    path = recipe(tmp_path / "small", model)
+    path.write_text(path.read_text().replace("held_out = 8", "held_out = 100000"))
+    with pytest.raises(RecipeError, match="held_out"):
+        make(load(path))
