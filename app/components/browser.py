@@ -28,14 +28,27 @@ export default function ({ data, parentElement }) {
     const put = () => { const b = box(); if (b) { b.focus(); b.select(); } else if (tries--) setTimeout(put, 50); };
     put();
   }
+  const onEnter = (event) => {
+    const at = document.activeElement; // a button would take it for a click of its own, and the page would not hear it
+    if (!event.isTrusted || event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || !at || at === document.body || typing(at)) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    at.blur();
+    const { key, code, ctrlKey, metaKey } = event;
+    document.body.dispatchEvent(new KeyboardEvent("keydown", { key, code, ctrlKey, metaKey, bubbles: true }));
+  };
   const onKey = (event) => {
     const active = document.activeElement;
     if (event.key === "Escape" && typing(active)) { active.blur(); return; } // leaving a box saves it
     if (event.ctrlKey || event.metaKey || event.altKey || typing(active)) return;
     if (event.key.toLowerCase() === data.shortcut) { event.preventDefault(); box()?.focus(); }
   };
+  document.addEventListener("keydown", onEnter, true);
   document.addEventListener("keydown", onKey);
-  return () => document.removeEventListener("keydown", onKey);
+  return () => {
+    document.removeEventListener("keydown", onEnter, true);
+    document.removeEventListener("keydown", onKey);
+  };
 }
 """
 _component = st.components.v2.component("browser", html="<span></span>", js=_JS)

@@ -18,8 +18,7 @@ from explorer.records import Feature
 PLACE = "label"
 QUEUE, SIZE, SEED, AT, END = "queue", "size", "seed", "at", "end"
 NAMES = {queues.DENSITY: "Density", queues.UNLABELLED: "Unlabelled", queues.RANDOM: "Random"}
-TOP, INTERVALS = 8, (2, 2, 2, 1, 1)
-"""Examples in view: the strongest, and of each fifth of the range, the strongest fifth first."""
+TOP, INTERVALS = 8, (2, 2, 2, 1, 1)  # examples in view: the strongest; of each fifth of the range, from strong to weak
 EFFECTS = 8
 
 
@@ -106,6 +105,9 @@ def leave(keys: form.Keys, to: int | None, focus: bool = False) -> None:
     """Save what is in the boxes and go on; stay where it could not be saved, or where two people differ."""
     if not form.save(keys) or _differ(keys):
         return
+    for box in (keys.text, keys.note, keys.sure):
+        # What `form.fill` put there would stay without the browser being told of it: coming back reads the store.
+        st.session_state.pop(box, None)
     open_feature(to, focus=focus)
 
 
