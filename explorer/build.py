@@ -25,7 +25,16 @@ from explorer.neighbours import nearest
 from explorer.offensive import flag
 from explorer.records import Document
 from explorer.sae import SparseCoder
-from explorer.schema import HISTOGRAM_BINS, INTERVAL_EXAMPLES, INTERVALS, QUANTILES, TOP_EXAMPLES, Manifest, token_dtype
+from explorer.schema import (
+    HISTOGRAM_BINS,
+    INTERVAL_EXAMPLES,
+    INTERVALS,
+    QUANTILES,
+    TOP_EXAMPLES,
+    Manifest,
+    rounded,
+    token_dtype,
+)
 from explorer.statistics import Codes, Partial, accumulate, coactive, merge, quantiles, rebin
 from explorer.text import Vocabulary
 
@@ -166,8 +175,8 @@ def _examples(part: Partial, n_features: int, vocabulary: Vocabulary) -> tuple[d
     examples = {
         "feature": [r[0] for r in rows], "rank": [r[1] for r in rows], "kind": [r[2] for r in rows],
         "interval": [r[3] for r in rows], "window": [new_row[int(w)] for w in part.hit_window[chosen]],
-        "peak": part.hit_peak[chosen], "value": part.hit_best[chosen],
-        "positions": [part.hit_position[s].tolist() for s in spans], "values": [part.hit_value[s].tolist() for s in spans],
+        "peak": part.hit_peak[chosen], "value": rounded(part.hit_best[chosen]),
+        "positions": [part.hit_position[s] for s in spans], "values": [rounded(part.hit_value[s]) for s in spans],
     }  # fmt: skip
     texts = [vocabulary.text(kept.tokens[kept.starts[r] : kept.starts[r + 1]].tolist()) for r in range(len(kept))]
     windows = {
@@ -187,9 +196,9 @@ def _distinct(part: Partial, hits: np.ndarray, row_of: dict[int, int]) -> list[i
         start = part.starts[row_of[int(part.hit_window[hit])]]
         stop = start + part.hit_peak[hit] + 1
         phrase = part.tokens_of[max(start, stop - REPEATED) : stop].tobytes()
-        if part.hit_document[hit] in documents or phrase in phrases:
+        if int(part.hit_document[hit]) in documents or phrase in phrases:
             continue
-        documents.add(part.hit_document[hit])
+        documents.add(int(part.hit_document[hit]))
         phrases.add(phrase)
         found.append(int(hit))
         if len(found) == TOP_EXAMPLES:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TABLES = (FEATURES, EXAMPLES, WINDOWS, TOKENS)
+_LEVEL = 12  # of zstd: the bundled cache travels with the code
 _REBUILD = "Build the cache again with persona-explorer build"
 
 
@@ -340,14 +341,15 @@ def write_cache(
 
 def _write_tables(folder: Path, features: Mapping[str, Any], examples: Mapping[str, Any]) -> None:
     schema = arrow_schema(FEATURE_COLUMNS)
-    pq.write_table(
-        pa.table({f.name: features[f.name] for f in schema}, schema=schema), folder / FEATURES, compression="zstd"
-    )
+    table = pa.table({f.name: features[f.name] for f in schema}, schema=schema)
+    pq.write_table(table, folder / FEATURES, compression="zstd", compression_level=_LEVEL)
     schema = arrow_schema(EXAMPLE_COLUMNS)
     table = pa.table({f.name: examples[f.name] for f in schema}, schema=schema)
     groups = table.column("feature").to_numpy() // FEATURES_PER_ROW_GROUP
     starts = np.flatnonzero(np.diff(groups, prepend=-1))
-    with pq.ParquetWriter(folder / EXAMPLES, schema, compression="zstd") as writer:
+    floats = ["value", "values.list.element"]
+    packing: Any = {"use_dictionary": ["kind"], "use_byte_stream_split": floats, "compression_level": _LEVEL}
+    with pq.ParquetWriter(folder / EXAMPLES, schema, compression="zstd", **packing) as writer:
         for start, stop in zip(starts, [*starts[1:], len(groups)], strict=True):
             writer.write_table(table.slice(start, stop - start))
 

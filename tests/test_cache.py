@@ -10,7 +10,7 @@ import pytest
 
 from explorer.cache import Cache, map_safetensors
 from explorer.errors import CacheError
-from explorer.schema import EXAMPLE_COLUMNS, FEATURE_COLUMNS, MANIFEST, WINDOW_ARRAYS
+from explorer.schema import EXAMPLE_COLUMNS, FEATURE_COLUMNS, MANIFEST, WINDOW_ARRAYS, rounded
 from tests.helpers_cache import HOSTILE, fake_cache
 
 
@@ -160,3 +160,13 @@ def test_every_column_is_explained_and_stands_in_the_file(path: Path, column) ->
     schema = pq.read_schema(path / ("features.parquet" if column in FEATURE_COLUMNS else "examples.parquet"))
     assert column.help.endswith(".")
     assert schema.field(column.name).type == column.type
+
+
+def test_rounded_activations_are_within_half_a_unit_of_the_11th_bit_and_pack_smaller():
+    values = np.exp(np.random.default_rng(0).normal(0, 6, 10_000)).astype(np.float32)
+    kept = rounded(values)
+    assert kept.dtype == np.float32
+    assert np.abs(kept / values - 1).max() <= 2**-11
+    assert (rounded(kept) == kept).all()
+    assert (kept.view(np.uint32) & 0x1FFF == 0).all()
+    assert rounded(np.zeros(3, np.float32)).tolist() == [0, 0, 0]
