@@ -138,6 +138,7 @@ def label_form(
         st.button("Try to save again", key=keys.again, on_click=_left, args=(keys,))
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         told = "not saved" if unread or state.get(keys.trouble) else _said(shown, history)
+        told = "none of yours yet; other people have named it" if blind and not (unread or shown) else told
         st.html(f'<div class="dim num" role="status">{told}</div>', width="stretch")
         if history:
             _history_menu(keys, history)

@@ -30,7 +30,8 @@ export default function ({ data, parentElement }) {
   }
   const onEnter = (event) => {
     const at = document.activeElement; // a button would take it for a click of its own, and the page would not hear it
-    if (!event.isTrusted || event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || !at || at === document.body || typing(at)) return;
+    if (!event.isTrusted || event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+    if (!at || at === document.body || typing(at)) return;
     event.preventDefault();
     event.stopImmediatePropagation();
     at.blur();

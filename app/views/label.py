@@ -176,11 +176,11 @@ def header(cache: Cache, line: queues.Queue, feature: int | None, labelled: dict
         st.selectbox(
             "Length of the queue",
             queues.SIZES,
-            format_func=lambda n: f"first {n}" if n else "all",
+            format_func=lambda n: f"{n} features" if n else "all",
             key="label-size-choice",
             on_change=lambda: choose(size=st.session_state["label-size-choice"]),
             label_visibility="collapsed",
-            width=110,
+            width=130,
         )
         if name == queues.RANDOM:
             st.button("Shuffle", key="label-shuffle", on_click=choose, kwargs={"seed": seed + 1})
@@ -255,16 +255,49 @@ def said_by(labels: list[Label]) -> None:
     st.html(f'<p class="sec">What others said</p>{lines}')
 
 
-def the_form(sae: str, feature: int) -> None:
-    """The boxes; what other people said stays hidden until one has said something oneself."""
+def past(sae: str, feature: int) -> list[Label]:
+    """Every change of a feature; none where the labels cannot be read, which the form says."""
     try:
-        history = resources.labels().history(sae, feature)
-    except ExplorerError:  # the form says so
-        history = []
-    me = form.author()
-    theirs = others(history, me)
-    blind = bool(theirs) and not any(change.author == me for change in history)
-    form.label_form(sae, feature, place=PLACE, undo=False, blind=blind)
+        return resources.labels().history(sae, feature)
+    except ExplorerError:
+        return []
+
+
+def steps(sae: str, line: queues.Queue, feature: int, labelled: dict[int, Label], history: list[Label]) -> None:
+    """The buttons, each with its key."""
+    keys, me = form.Keys(PLACE, sae, feature), form.author()
+    taken: set[int] = set()
+    if asked()[0] == queues.UNLABELLED:  # somebody else was faster
+        taken = {f for f, label in labelled.items() if label.author != me}
+    after, before = line.after(feature, taken), line.before(feature)
+    mine = bool(history) and history[-1].author == me and not history[-1].empty
+    undoable = mine or any(of == sae for of, _ in st.session_state.get(form.DONE, []))
+    wide: dict[str, Any] = {"width": "stretch"}
+    st.button(
+        "Save and next",
+        type="primary",
+        shortcut="Mod+Enter",
+        key="label-next",
+        on_click=leave,
+        args=(keys, after, True),
+        **wide,
+    )
+    row = st.container(horizontal=True, gap="small")
+    row.button(
+        "Previous", shortcut="K", key="label-k", disabled=before is None, on_click=leave, args=(keys, before), **wide
+    )
+    row.button("Next", shortcut="J", key="label-j", on_click=leave, args=(keys, after), **wide)
+    row = st.container(horizontal=True, gap="small")
+    row.button("Not interpretable", shortcut="N", key="label-n", on_click=mark, args=(keys, after), **wide)
+    row.button("Undo", shortcut="U", key="label-u", disabled=not undoable, on_click=undo, args=(sae, feature), **wide)
+    st.html(
+        '<p class="say"><kbd>Esc</kbd> leaves the box and saves; then the letters work, and <kbd>E</kbd> '
+        "goes back into it.</p>"
+    )
+
+
+def opinions(sae: str, feature: int, theirs: list[Label], blind: bool) -> None:
+    """What other people said; hidden until one has said something oneself, or asks."""
     if not theirs:
         return
     # Not in the link: whoever follows it should form an opinion of their own.
@@ -274,33 +307,16 @@ def the_form(sae: str, feature: int) -> None:
         def show() -> None:
             st.session_state[reveal] = True
 
-        count = "another label" if len(theirs) == 1 else f"{len(theirs)} other labels"
-        st.button(f"Show {count}", key=f"{reveal}-button", on_click=show, help="Shown by itself once you have saved.")
+        count = "1 label" if len(theirs) == 1 else f"{len(theirs)} labels"
+        st.button(
+            f"Show {count} of other people",
+            key=f"{reveal}-button",
+            on_click=show,
+            type="tertiary",
+            help="Shown by itself once you have saved yours.",
+        )
     else:
         said_by(theirs)
-
-
-def steps(sae: str, line: queues.Queue, feature: int, labelled: dict[int, Label]) -> None:
-    """The buttons, each with its key."""
-    keys = form.Keys(PLACE, sae, feature)
-    taken: set[int] = set()
-    if asked()[0] == queues.UNLABELLED:  # somebody else was faster
-        taken = {f for f, label in labelled.items() if label.author != form.author()}
-    after, before = line.after(feature, taken), line.before(feature)
-    wide: dict[str, Any] = {"width": "stretch"}
-    st.button(
-        "Save and next", type="primary", shortcut="Mod+Enter", key="label-next", on_click=leave,
-        args=(keys, after, True), **wide,
-    )  # fmt: skip
-    with st.container(horizontal=True, gap="small"):
-        st.button("Previous", shortcut="K", disabled=before is None, key="label-k", on_click=leave, args=(keys, before))
-        st.button("Next", shortcut="J", key="label-j", on_click=leave, args=(keys, after))
-        st.button("Not interpretable", shortcut="N", key="label-n", on_click=mark, args=(keys, after))
-        st.button("Undo", shortcut="U", key="label-u", on_click=undo, args=(sae, feature))
-    st.html(
-        '<p class="say"><kbd>Esc</kbd> leaves the box and saves; then the letters work, and <kbd>E</kbd> '
-        "goes back into it.</p>"
-    )
 
 
 def finished(cache: Cache, line: queues.Queue, labelled: dict[int, Label]) -> None:
@@ -310,7 +326,7 @@ def finished(cache: Cache, line: queues.Queue, labelled: dict[int, Label]) -> No
     density = cache.frame["density"].tolist()
     live, left = (len(queues.queue(queues.UNLABELLED, density, known, size=0)) for known in ((), labelled))
     done = sum(f in labelled for f in line.features)
-    words = f"{done:,} of its {len(line):,} features have a label" if len(line) else "Every feature has a label"
+    words = f"{done:,} of its {len(line):,} features are labelled" if len(line) else "Every feature has a label"
     st.html(
         f'<div class="head" role="status"><h1>{"Queue done" if len(line) else "Nothing left in this queue"}</h1></div>'
         f'<div class="facts num"><span>{words}.</span><span class="dim">In the whole cache: {live - left:,} of '
@@ -358,10 +374,14 @@ def main() -> None:
         feature = cache.feature(index)
         left, right = st.columns([2.4, 1], gap="medium")
         with right:
-            the_form(sae, index)
-            steps(sae, line, index, labelled)
+            history, me = past(sae, index), form.author()
+            theirs = others(history, me)
+            blind = bool(theirs) and not any(change.author == me for change in history)
+            form.label_form(sae, index, place=PLACE, undo=False, blind=blind)
+            steps(sae, line, index, labelled, history)
             if broken:
                 st.button("Retry", on_click=resources.forget, key="retry")
+            opinions(sae, index, theirs, blind)
             effects(cache, feature)
         with left:
             evidence(cache, feature)

@@ -121,7 +121,7 @@ def test_hostile_labels_are_text_on_every_page(page, app):
     for feature, text in enumerate(texts):
         store(app).put(SAE, feature, text, text, author="kim")
     page.goto(only(app, "label?feature=0"))
-    page.get_by_role("button", name="Show another label").click()
+    page.get_by_role("button", name="Show 1 label of other people").click()
     expect(page.get_by_text(texts[0]).last).to_be_visible()
     inside = page.get_by_test_id("stMain")
     assert inside.locator("script, iframe, img[src='x'], img[src*='127.0.0.1:9']").count() == 0
