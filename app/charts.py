@@ -66,6 +66,36 @@ def density_histogram(density: Sequence[float] | np.ndarray, height: int = 280) 
     return figure
 
 
+def activation_histogram(counts: Sequence[int], maximum: float, height: int = 170) -> go.Figure:
+    """How many tokens fire one feature how strongly; weak firings are so common that the counts are on a log scale.
+
+    Args:
+        counts: Active tokens in equal bins from 0 to `maximum`.
+        maximum: The feature's largest activation, in SAE units.
+    """
+    figure = go.Figure()
+    if len(counts):
+        edges = np.linspace(0, maximum, len(counts) + 1)
+        figure.add_bar(
+            x=(edges[:-1] + edges[1:]) / 2,
+            y=counts,
+            marker={"color": FIRE, "line": {"width": 0}},
+            customdata=np.stack([edges[:-1], edges[1:]], 1),
+            hovertemplate="%{y:,} tokens between %{customdata[0]:.3g} and %{customdata[1]:.3g}",
+        )
+    frame(figure, height, "activation", "tokens")
+    highest = max(counts, default=1)
+    powers = range(max(1, math.ceil(math.log10(max(highest, 2)))) + 1)
+    # From half a token, so that a bar of one token can be seen.
+    figure.update_yaxes(
+        type="log",
+        range=[math.log10(0.5), math.log10(max(highest, 2) * 1.3)],
+        tickvals=[10**p for p in powers],
+        ticktext=[f"{10**p:,}" for p in powers],
+    )
+    return figure
+
+
 def activity_map(
     index: Sequence[int] | np.ndarray,
     density: Sequence[float] | np.ndarray,

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import streamlit as st
+from streamlit.components.v2 import component
 
 from explorer.cache import Cache
 from explorer.records import Example
@@ -12,7 +12,7 @@ from explorer.schema import INTERVALS
 from explorer.text import Vocabulary
 
 _HERE = Path(__file__).parent
-_component = st.components.v2.component(
+_component = component(
     "token_heatmap",
     html='<div class="hm"></div>',
     css=(_HERE / "heatmap.css").read_text(encoding="utf-8"),

@@ -7,6 +7,7 @@ import streamlit as st
 
 from app import resources, state
 from app.components.feature_table import feature_table
+from app.facts import percent
 from explorer import search
 from explorer.cache import Cache
 from explorer.records import Example
@@ -37,14 +38,6 @@ def snippet(cache: Cache, example: Example, top: float) -> list[tuple[str, int, 
         for u in cache.vocabulary.units(example.tokens, example.acts)  # of the whole window: no character is cut
         if u.stop > start and u.start < stop
     ]
-
-
-def percent(share: float) -> str:
-    """A density for people: three significant digits, in percent."""
-    if share <= 0:
-        return "0 %"
-    digits = max(0, 2 - math.floor(math.log10(share * 100)))
-    return f"{share * 100:.{min(digits, 5)}f} %"
 
 
 def _row(cache: Cache, row: search.Row) -> dict[str, Any]:

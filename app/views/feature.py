@@ -1,0 +1,298 @@
+"""Feature: what one feature fires on, what it does to the next token, what people call it."""
+
+import random
+from html import escape
+from typing import Any
+
+import streamlit as st
+
+from app import charts, resources, state
+from app.components.feature_links import feature_links
+from app.components.heatmap import example_rows, token_heatmap, token_row
+from app.engine import Reading
+from app.facts import logit_effects, number, percent
+from app.label_form import label_form
+from explorer.cache import Cache
+from explorer.errors import ExplorerError
+from explorer.labels import Label
+from explorer.records import Feature
+from explorer.schema import INTERVALS
+
+TOP, SPREAD, ALL = "Top", "Intervals", "All"
+SNIPPET, WHOLE = "Snippet", "Whole"
+BY_FEATURE, BY_ROW = "Feature max", "Row max"
+PLAIN, CHAT = "Plain text", "Chat message"
+DEFAULTS = {"show": TOP, "ctx": SNIPPET, "scale": BY_FEATURE}
+LINKS = 8
+LONGEST = 20_000
+ASKED, READ = "own-asked", "own-read"
+
+
+def open_feature(index: int) -> None:
+    """Show another feature; for callbacks."""
+    st.session_state[state.FEATURE] = index
+
+
+def step(by: int, n_features: int) -> None:
+    """Show the feature next to the one in view, round the ends."""
+    open_feature((st.session_state[state.FEATURE] + by) % n_features)
+
+
+def any_feature(cache: Cache) -> None:
+    """Show a feature that fires."""
+    if alive := [index for index, count in enumerate(cache.frame["tokens_active"].tolist()) if count]:
+        open_feature(random.choice(alive))
+
+
+def controls(cache: Cache) -> int:
+    """Which feature, and the ways from here to another one and to Steer; gives the feature in view."""
+    last = cache.n_features - 1
+    now = st.session_state.get(state.FEATURE, 0)
+    if not isinstance(now, int) or not 0 <= now <= last:  # another cache has been chosen, a smaller one
+        st.session_state[state.FEATURE] = 0
+    index = st.number_input(
+        "Feature",
+        min_value=0,
+        max_value=last,
+        value=0,
+        key=state.FEATURE,
+        bind="query-params",
+        label_visibility="collapsed",
+        width=130,
+    )
+    index = int(index)
+    st.button("Previous", shortcut="K", on_click=step, args=(-1, cache.n_features), key="previous")
+    st.button("Next", shortcut="J", on_click=step, args=(1, cache.n_features), key="next")
+    st.button("Random", shortcut="X", on_click=any_feature, args=(cache,), key="random", help="Any feature that fires")
+    st.button(
+        "Steer with this feature",
+        type="primary",
+        shortcut="S",
+        on_click=state.go,
+        args=("steer",),
+        kwargs={"edits": f"{index}:1:add"},
+        key="steer",
+    )
+    return index
+
+
+def header(cache: Cache, feature: Feature, label: Label | None) -> None:
+    """Number, name and facts."""
+    manifest = cache.manifest
+    if label and label.label:
+        name = escape(label.label)
+    else:
+        own = escape(feature.title) or "no words of its own"
+        name = f'<span class="dim" title="Provisional: the feature’s own words, not a label">{own}</span>'
+    facts = [
+        f"max <b>{number(feature.max)}</b>",
+        f"fires on <b>{percent(feature.density)}</b> of tokens",
+        f"in <b>{feature.documents_active:,}</b> of {manifest.documents:,} documents",
+        escape(manifest.hook_point),
+        f"{escape(cache.name)}, {cache.n_features:,} features",
+    ]
+    spans = "".join(f"<span>{fact}</span>" for fact in facts)
+    st.html(
+        f'<div class="head"><h1><b>#{feature.index}</b> {name}</h1></div><div class="facts num dim words">{spans}</div>'
+    )
+
+
+def effects(cache: Cache, feature: Feature) -> None:
+    """Next tokens that it makes likelier, and less likely."""
+    if said := logit_effects(cache, feature):
+        st.html(f'<p class="sec" title="Direct logit effect of one unit">Promotes and suppresses next</p>{said}')
+
+
+def histogram(feature: Feature) -> None:
+    """How strongly it fires where it does."""
+    st.html(
+        '<p class="sec">How strongly it fires</p>'
+        '<p class="say">Each bar counts corpus tokens by activation; the counts are on a log scale.</p>'
+    )
+    st.plotly_chart(
+        charts.activation_histogram(feature.histogram, feature.max),
+        config=charts.CONFIG,
+        key="histogram",
+        alt=f"Histogram of activations from 0 to {number(feature.max)}",
+    )
+
+
+def link_rows(
+    cache: Cache, pairs: tuple[tuple[int, float], ...], names: dict[int, str], *, share: bool = False
+) -> list[dict[str, Any]]:
+    """Features as rows of links.
+
+    Args:
+        pairs: (feature, cosine or share).
+        names: Feature -> label.
+        share: The values are shares, not cosines.
+    """
+    titles = cache.frame["title"].tolist()
+    return [
+        {
+            "index": index,
+            "name": names.get(index) or titles[index] or "no words of its own",
+            "labelled": index in names,
+            "value": percent(value) if share else f"{value:.2f}".replace("-", "−"),
+            "href": state.link("feature", feature=index),
+        }
+        for index, value in pairs[:LINKS]
+    ]
+
+
+def related(cache: Cache, feature: Feature, names: dict[int, str]) -> None:
+    """Features with a similar direction, and those that fire on the same tokens."""
+    for title, why, pairs, share in (
+        ("Nearest decoder directions", "Cosine of the two directions", feature.neighbours, False),
+        ("Fires together with", "Of the tokens on which either fires, those on which both do", feature.coactive, True),
+    ):
+        if pairs:
+            st.html(
+                f'<p class="sec" title="{why}">{title} <span style="font-weight:400">({"share" if share else "cosine"})</span></p>'
+            )
+            feature_links(
+                link_rows(cache, pairs, names, share=share),
+                on_open=open_feature,
+                key=f"links-{'share' if share else 'cosine'}",
+            )
+
+
+def examples(cache: Cache, feature: Feature, names: dict[int, str]) -> None:
+    """The corpus text that it fires on; the controls are there for a silent one too, or stepping on would reset them."""
+    bar = {"required": True, "bind": "query-params", "label_visibility": "collapsed"}
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="heat-controls"):
+        show = st.segmented_control("Examples", [TOP, SPREAD, ALL], default=DEFAULTS["show"], key="show", **bar)
+        context = st.segmented_control("Context", [SNIPPET, WHOLE], default=DEFAULTS["ctx"], key="ctx", **bar)
+        scale = st.segmented_control("Colour", [BY_FEATURE, BY_ROW], default=DEFAULTS["scale"], key="scale", **bar)
+        breaks = st.toggle("Line breaks", key="breaks", bind="query-params")
+    if feature.dead:
+        silent(cache, feature, names)
+        return
+    found = cache.examples(feature.index)
+    spread = [e for k in reversed(range(INTERVALS)) for e in found if e.interval == k]  # from strong to weak
+    top = [e for e in found if e.kind == "top"]
+    token_heatmap(
+        example_rows(cache, {TOP: top, SPREAD: spread}.get(show, top + spread)),
+        vmax=feature.max,
+        scale="feature" if scale == BY_FEATURE else "row",
+        window=12 if context == SNIPPET else 0,
+        breaks=breaks,
+        key="heatmap",
+    )
+
+
+def silent(cache: Cache, feature: Feature, names: dict[int, str]) -> None:
+    """A feature that never fires: say so, and offer those that point the same way and do."""
+    st.html(
+        '<div class="head" role="status"><h1>No window in this corpus activates this feature</h1></div>'
+        f'<p class="say">{cache.manifest.tokens_scored:,} scored tokens were read. Other text may still fire it: '
+        "try your own below.</p>"
+    )
+    active = cache.frame["tokens_active"].tolist()
+    alive = tuple(pair for pair in feature.neighbours if active[pair[0]])
+    if alive:
+        st.html('<p class="sec">Nearest features that fire <span style="font-weight:400">(cosine)</span></p>')
+        feature_links(link_rows(cache, alive, names), on_open=open_feature, key="links-alive")
+
+
+def own_text(cache: Cache, feature: Feature) -> None:
+    """A box for somebody's own text, and what the feature does on it."""
+    st.html('<p class="sec">Test your own text</p>')
+    text = st.text_area(
+        "Your own text",
+        key="own-text",
+        height=96,
+        max_chars=LONGEST,
+        placeholder="A sentence that should fire this feature, or should not",
+        label_visibility="collapsed",
+    )
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        kind = st.segmented_control(
+            "Read as", [PLAIN, CHAT], default=PLAIN, required=True, key="own-kind", label_visibility="collapsed"
+        )
+        if st.button("Analyse", key="own-analyse", disabled=not (text or "").strip()):
+            st.session_state[ASKED] = (cache.manifest.sae_fingerprint, feature.index, text, kind)
+    asked = st.session_state.get(ASKED)
+    if not asked or asked[:2] != (cache.manifest.sae_fingerprint, feature.index):
+        return
+    name = state.cache_name()
+    assert name is not None  # the page has one
+    engine = resources.engine(name)
+    if engine.state == "cold":
+        engine.start()
+    waits = engine.state == "loading"
+    st.fragment(answer, run_every=1.0 if waits else None)(cache, feature, name, waits)
+
+
+def answer(cache: Cache, feature: Feature, name: str, waited: bool) -> None:
+    """The activations on the text that was asked about, as soon as there is a model to ask."""
+    engine = resources.engine(name)
+    if engine.state == "loading":
+        st.html('<p class="say" role="status">The model is still loading; the result comes by itself.</p>')
+        return
+    if waited:
+        st.rerun()  # once, so that the clock of this fragment stops
+    if engine.state == "failed" and engine.error:
+        state.show_error(engine.error)
+        st.button("Try again", on_click=engine.start, key="own-again")
+        return
+    asked = st.session_state[ASKED]
+    known = st.session_state.get(READ)
+    if known is None or known[0] != asked:
+        _, index, text, kind = asked
+        try:
+            known = (asked, engine.activations([{"role": "user", "content": text}] if kind == CHAT else text, index))
+        except ExplorerError as error:
+            state.show_error(error)
+            return
+        st.session_state[READ] = known
+    verdict(cache, feature, known[1])
+
+
+def verdict(cache: Cache, feature: Feature, reading: Reading) -> None:
+    """The text in colour, and how its maximum compares with the feature's."""
+    row = token_row(cache.vocabulary, reading.tokens, reading.acts, reading.scored)
+    highest = row["acts"][row["peak"]] if row["peak"] >= 0 else 0.0
+    if highest <= 0:
+        said = "The feature does not fire on this text."
+    else:
+        where = escape(row["texts"][row["peak"]].strip() or cache.vocabulary.piece(row["ids"][row["peak"]][0]))
+        said = f"Maximum <b>{number(highest)}</b> on “{where}”: "
+        if feature.dead:
+            said += "the corpus never fires it."
+        else:
+            said += f"{100 * highest / feature.max:.0f} % of the corpus maximum ({number(feature.max)})."
+    st.html(f'<div class="num words" role="status">{said}</div>')
+    token_heatmap([row], vmax=feature.max or highest or 1.0, window=0, key="own-heatmap")
+
+
+def main() -> None:
+    """Draw the page."""
+    cache = state.cache()
+    top = st.container(horizontal=True, vertical_alignment="center", gap="small")
+    title = top.container(width="stretch")
+    with top:
+        index = controls(cache)
+    feature = cache.feature(index)
+    try:
+        names, readable = resources.label_texts(cache), True
+    except ExplorerError:  # the form says so
+        names, readable = {}, False
+    side, wide = st.columns([1, 2.6], gap="large")
+    with side:
+        label = label_form(cache.manifest.sae_fingerprint, index, place="feature")
+        if not readable:
+            st.button("Retry", on_click=resources.forget, key="retry")
+        effects(cache, feature)
+        if not feature.dead:
+            histogram(feature)
+            related(cache, feature, names)
+    with title:
+        header(cache, feature, label)
+    with wide:
+        examples(cache, feature, names)
+        own_text(cache, feature)
+    state.remember("feature")
+
+
+main()
