@@ -146,15 +146,12 @@ def related(cache: Cache, feature: Feature, names: dict[int, str]) -> None:
         ("Nearest decoder directions", "Cosine of the two directions", feature.neighbours, False),
         ("Fires together with", "Of the tokens on which either fires, those on which both do", feature.coactive, True),
     ):
-        if pairs:
-            st.html(
-                f'<p class="sec" title="{why}">{title} <span style="font-weight:400">({"share" if share else "cosine"})</span></p>'
-            )
-            feature_links(
-                link_rows(cache, pairs, names, share=share),
-                on_open=open_feature,
-                key=f"links-{'share' if share else 'cosine'}",
-            )
+        if not pairs:
+            continue
+        unit = "share" if share else "cosine"
+        with st.container(gap=None):
+            st.html(f'<p class="sec" title="{why}">{title} <span style="font-weight:400">({unit})</span></p>')
+            feature_links(link_rows(cache, pairs, names, share=share), on_open=open_feature, key=f"links-{unit}")
 
 
 def examples(cache: Cache, feature: Feature, names: dict[int, str]) -> None:
@@ -191,29 +188,32 @@ def silent(cache: Cache, feature: Feature, names: dict[int, str]) -> None:
     active = cache.frame["tokens_active"].tolist()
     alive = tuple(pair for pair in feature.neighbours if active[pair[0]])
     if alive:
-        st.html('<p class="sec">Nearest features that fire <span style="font-weight:400">(cosine)</span></p>')
-        feature_links(link_rows(cache, alive, names), on_open=open_feature, key="links-alive")
+        with st.container(gap=None):
+            st.html('<p class="sec">Nearest features that fire <span style="font-weight:400">(cosine)</span></p>')
+            feature_links(link_rows(cache, alive, names), on_open=open_feature, key="links-alive")
 
 
 def own_text(cache: Cache, feature: Feature) -> None:
     """A box for somebody's own text, and what the feature does on it."""
-    st.html('<p class="sec">Test your own text</p>')
     text = st.text_area(
-        "Your own text",
+        "Test your own text",
         key="own-text",
         height=96,
         max_chars=LONGEST,
         placeholder="A sentence that should fire this feature, or should not",
-        label_visibility="collapsed",
     )
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         kind = st.segmented_control(
             "Read as", [PLAIN, CHAT], default=PLAIN, required=True, key="own-kind", label_visibility="collapsed"
         )
-        if st.button("Analyse", key="own-analyse", disabled=not (text or "").strip()):
+        if st.button("Analyse", key="own-analyse"):
             st.session_state[ASKED] = (cache.manifest.sae_fingerprint, feature.index, text, kind)
+            st.session_state.pop(READ, None)
     asked = st.session_state.get(ASKED)
     if not asked or asked[:2] != (cache.manifest.sae_fingerprint, feature.index):
+        return
+    if not asked[2].strip():
+        st.html('<p class="say" role="status">Type or paste some text first.</p>')
         return
     name = state.cache_name()
     assert name is not None  # the page has one
