@@ -7,7 +7,7 @@ import streamlit as st
 NAME_COOKIE = "persona_explorer_name"
 
 _JS = """
-const focused = new WeakMap(); // the same key keeps the same parentElement, another visit has another
+const focused = new WeakMap(), boxes = new WeakMap(); // the same key keeps the same parentElement, another visit has another
 const typing = (e) => e && (e.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(e.tagName));
 export default function ({ data, parentElement }) {
   if (data.remember) {
@@ -22,6 +22,10 @@ export default function ({ data, parentElement }) {
   }
   if (!data.box) return;
   const box = () => document.querySelector(`.st-key-${CSS.escape(data.box)} :is(input, textarea)`);
+  if (data.focus !== null && boxes.get(parentElement) !== data.box) { // something else to look at: from its beginning
+    boxes.set(parentElement, data.box);
+    document.querySelector("[data-testid=stMain]")?.scrollTo(0, 0);
+  }
   if (data.focus !== null && data.focus !== focused.get(parentElement)) {
     focused.set(parentElement, data.focus);
     let tries = 20; // the box may be drawn a moment after this
@@ -68,7 +72,8 @@ def browser(
 
     Args:
         box: Key of the widget that `shortcut` puts the cursor into; Escape leaves any box.
-        focus: A number that changes whenever the cursor is to go there by itself.
+        focus: A number that changes whenever the cursor is to go there by itself; with one, another box scrolls the
+            page to its top.
         remember: A name for this browser to keep, for a year.
         query: What the URL is to say where it says nothing, without a step in the browser's history.
     """

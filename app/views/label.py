@@ -221,7 +221,7 @@ def evidence(cache: Cache, feature: Feature) -> None:
         f"<span>fires on <b>{100 * feature.density:.2g} %</b> of tokens</span>"
         f"<span>the strongest {min(TOP, len(shown))} examples, then samples from strong to weak</span></div>"
     )
-    token_heatmap(example_rows(cache, shown), vmax=feature.max, key=f"label-heat-{feature.index}")
+    token_heatmap(example_rows(cache, shown), vmax=feature.max, key="label-heatmap")
 
 
 def effects(cache: Cache, feature: Feature) -> None:
@@ -373,7 +373,7 @@ def main() -> None:
     else:
         feature = cache.feature(index)
         left, right = st.columns([2.4, 1], gap="medium")
-        with right:
+        with right.container(key="label-side"):
             history, me = past(sae, index), form.author()
             theirs = others(history, me)
             blind = bool(theirs) and not any(change.author == me for change in history)

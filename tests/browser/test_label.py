@@ -98,12 +98,13 @@ def test_the_confidence_is_chosen_from_the_keyboard(page, app):
     for _ in range(2):
         page.keyboard.press("ArrowRight")
     page.keyboard.press("Space")
+    expect(page.get_by_role("button", name="2 changes")).to_be_visible()  # saved by itself
     settled(page)
     page.keyboard.press("Control+Enter")
     expect(box(page, 1)).to_be_focused()
     label = store(app).get(SAE, 0)
     assert label is not None
-    assert (label.label, label.confidence is not None) == ("royalty", True)
+    assert (label.label, label.confidence) == ("royalty", 3)
 
 
 def test_what_was_typed_and_not_submitted_is_saved_as_the_box_is_left(page, app):
@@ -160,6 +161,19 @@ def test_two_people_see_each_others_labels(context, browser, app):
     expect(theirs.get_by_text("royalty").last).to_be_visible()
     assert [c.label for c in store(app).history(SAE, 0)] == ["crowns", "royalty"]
     other.close()
+
+
+def test_the_form_stays_beside_the_examples_and_the_next_feature_starts_at_the_top(page, app):
+    arrive(page, app)
+    out(page)
+    main = page.get_by_test_id("stMain")
+    main.evaluate("e => e.scrollTo(0, 600)")
+    assert main.evaluate("e => e.scrollTop") > 300
+    expect(page.get_by_role("button", name="Save and next")).to_be_in_viewport()
+    page.keyboard.press("j")
+    expect(box(page, 1)).to_be_visible()
+    settled(page)
+    page.wait_for_function("document.querySelector('[data-testid=stMain]').scrollTop === 0")
 
 
 @pytest.mark.parametrize("width", [1024, 1440, 2560])
