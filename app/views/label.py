@@ -210,7 +210,7 @@ def evidence(cache: Cache, feature: Feature) -> None:
     found = cache.examples(feature.index)
     shown = [e for e in found if e.kind == "top"][:TOP]
     for interval, count in zip(range(4, -1, -1), INTERVALS, strict=True):
-        shown += [e for e in found if e.interval == interval][:count]
+        shown += sorted([e for e in found if e.interval == interval][:count], key=lambda e: -e.value)
     title = f" <b>{escape(feature.title)}</b>" if feature.title else ""
     st.html(f'<div class="head words"><h1>#{feature.index}{title}</h1></div>')
     if not shown:
