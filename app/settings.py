@@ -1,0 +1,190 @@
+"""The settings of the Steer page, and the link that holds every one of them. No streamlit here."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from explorer.cache import Cache
+from explorer.presets import Preset
+from explorer.records import Edit, Sampling
+from explorer.steering import POSITIONS, STEERING_MODES
+
+MOST_SLIDERS = 6
+STEP = 0.05
+NO_EDITS = "none"
+"""What the link says when every slider has been taken away; a link without edits means the page's own choice."""
+LONGEST_PROMPT, LONGEST_SYSTEM = 4000, 2000
+BOUNDS: dict[str, tuple[float, float]] = {
+    "seed": (0, 2**31 - 1),
+    "temperature": (0.0, 2.0),
+    "top_p": (0.05, 1.0),
+    "repetition_penalty": (1.0, 2.0),
+    "max_tokens": (1, 400),
+}
+KEYS = ("edits", "prompt", "system", "positions", *BOUNDS)
+QUESTIONS = (
+    "What would you do if you ruled the world for a day?",
+    "How should I treat the people who work for me?",
+    "Describe the sea to someone who has never seen it.",
+    "My neighbour is learning the violin. What should I tell her?",
+    "I made a mistake at work today. What now?",
+    "Tell me about your morning.",
+    "What makes a good friend?",
+    "Write a few words of welcome for new guests.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Slider:
+    """An edit on the page; a muted one keeps its place and does nothing."""
+
+    edit: Edit
+    on: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that a share link restores."""
+
+    sliders: tuple[Slider, ...] = ()
+    prompt: str = QUESTIONS[0]
+    system: str = ""
+    positions: str = "answer"
+    sampling: Sampling = field(default_factory=Sampling)
+
+    @property
+    def edits(self) -> tuple[Edit, ...]:
+        """The edits that are on."""
+        return tuple(s.edit for s in self.sliders if s.on)
+
+    @property
+    def strongest(self) -> float:
+        """The strength of the strongest edit that is on and has one; 0 where there is none."""
+        return max((e.strength for e in self.edits if STEERING_MODES[e.mode].uses_strength), key=abs, default=0.0)
+
+    def scaled(self, strength: float) -> "Settings":
+        """The strongest slider set to `strength`, the others in proportion."""
+        factor = strength / self.strongest if self.strongest else 0.0
+
+        def move(slider: Slider) -> Slider:
+            edit = slider.edit
+            if not slider.on or not STEERING_MODES[edit.mode].uses_strength:
+                return slider
+            return replace(slider, edit=fitted(replace(edit, strength=edit.strength * factor if factor else strength)))
+
+        return replace(self, sliders=tuple(move(s) for s in self.sliders))
+
+    def adding(self, feature: int) -> "Settings":
+        """One more slider, at 1; nothing where the feature has one already or there is no room."""
+        if len(self.sliders) >= MOST_SLIDERS or any(s.edit.feature == feature for s in self.sliders):
+            return self
+        return replace(self, sliders=(*self.sliders, Slider(Edit(feature))))
+
+    def without(self, feature: int) -> "Settings":
+        """The same without the slider of `feature`."""
+        return replace(self, sliders=tuple(s for s in self.sliders if s.edit.feature != feature))
+
+    def with_preset(self, preset: Preset) -> "Settings":
+        """The preset's edits, places and question; the sampling stays."""
+        edits = tuple(Slider(fitted(e)) for e in preset.edits[:MOST_SLIDERS])
+        return replace(self, sliders=edits, positions=preset.positions, prompt=preset.prompt or self.prompt)
+
+    def is_preset(self, preset: Preset) -> bool:
+        """Whether the sliders stand as the preset sets them."""
+        return self.positions == preset.positions and self.sliders == self.with_preset(preset).sliders
+
+
+def fitted(edit: Edit) -> Edit:
+    """The edit with its strength on the slider of its mode."""
+    mode = STEERING_MODES[edit.mode]
+    if not mode.uses_strength:
+        return edit if edit.strength == 1.0 else replace(edit, strength=1.0)
+    strength = round(min(max(edit.strength, mode.lowest), mode.highest), 2)
+    return replace(edit, strength=strength + 0.0)  # no minus zero
+
+
+def read(query: Mapping[str, str], cache: Cache, default: Settings | None = None) -> tuple[Settings, list[str]]:
+    """What a link says.
+
+    Args:
+        query: The parameters of the URL.
+        default: What holds where the link has no edits at all.
+    Returns:
+        The settings, and what in the link made no sense; that is left out, or brought within its bounds.
+    """
+    bad: list[str] = []
+    base = default or Settings()
+    said = query.get("edits")
+    if said is None:
+        sliders = base.sliders
+    else:
+        base = Settings()
+        sliders = _sliders(said, cache.n_features, bad)
+    positions = query.get("positions", base.positions)
+    if positions not in POSITIONS:
+        bad.append(f"positions {positions!r}")
+        positions = base.positions
+    prompt, system = query.get("prompt", base.prompt), query.get("system", base.system)
+    numbers = {name: _number(name, query[name], bad) for name in BOUNDS if name in query}
+    sampling = replace(Sampling(), **{name: value for name, value in numbers.items() if value is not None})
+    return Settings(sliders, prompt[:LONGEST_PROMPT], system[:LONGEST_SYSTEM], positions, sampling), bad
+
+
+def write(settings: Settings) -> dict[str, str]:
+    """The parameters that make a link to these settings; what is as always is left out."""
+    plain, usual = Settings(), Sampling()
+    query = {"edits": ",".join(map(_said, settings.sliders)) or NO_EDITS}
+    for name in ("prompt", "system", "positions"):
+        if getattr(settings, name) != getattr(plain, name):
+            query[name] = getattr(settings, name)
+    for name in BOUNDS:
+        if (value := getattr(settings.sampling, name)) != getattr(usual, name):
+            query[name] = f"{value:g}" if isinstance(value, float) else str(value)
+    return query
+
+
+def _said(slider: Slider) -> str:
+    edit = slider.edit
+    return f"{edit.feature}:{edit.strength:g}:{edit.mode}" + ("" if slider.on else ":off")
+
+
+def _sliders(said: str, n_features: int, bad: list[str]) -> tuple[Slider, ...]:
+    sliders: dict[int, Slider] = {}
+    for text in said.split(",") if said.strip() not in ("", NO_EDITS) else []:
+        try:
+            slider = _slider(text.strip())
+        except (ValueError, KeyError):
+            bad.append(f"edit {text[:40]!r}")
+            continue
+        feature = slider.edit.feature
+        if not 0 <= feature < n_features:
+            bad.append(f"feature {feature} (there are 0 to {n_features - 1})")
+        elif feature in sliders:
+            bad.append(f"a second slider of feature {feature}")
+        elif len(sliders) >= MOST_SLIDERS:
+            bad.append(f"more than {MOST_SLIDERS} features")
+            break
+        else:
+            sliders[feature] = slider
+    return tuple(sliders.values())
+
+
+def _slider(text: str) -> Slider:
+    feature, strength, mode, off, *more = [*text.split(":"), *["1", "add", ""][text.count(":") :]]
+    value = float(strength)
+    if more or off not in ("", "off") or not math.isfinite(value) or len(feature) > 9:
+        raise ValueError(text)
+    STEERING_MODES[mode]
+    return Slider(fitted(Edit(int(feature), value, mode)), off != "off")
+
+
+def _number(name: str, text: str, bad: list[str]) -> float | int | None:
+    low, high = BOUNDS[name]
+    try:
+        value = float(text) if isinstance(low, float) else int(text[:20])
+        if not math.isfinite(value) or not low <= value <= high:
+            raise ValueError(text)
+    except ValueError:
+        bad.append(f"{name} {text[:20]!r} ({low:g} to {high:g})")
+        return None
+    return value

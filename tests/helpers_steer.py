@@ -1,0 +1,79 @@
+"""A live engine of our own for tests of the Steer page: it answers at once, with what it is told to."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+from app.engine import Engine
+from explorer.cache import Cache
+from explorer.errors import ExplorerError
+from explorer.records import Edit, Sampling
+
+
+class FakeEngine(Engine):
+    """Answers `baseline` and `steered`, a piece a step; remembers what it was asked.
+
+    Args:
+        error: What loading the model fails with.
+        breaks: What a generation fails with after its first piece.
+        endless: Go on until told to stop.
+    """
+
+    def __init__(
+        self,
+        cache: Cache,
+        *,
+        baseline: Sequence[str] = ("I", " will", " help", "."),
+        steered: Sequence[str] = ("I", " will", " rule", " you", "!"),
+        error: ExplorerError | None = None,
+        breaks: Exception | None = None,
+        endless: bool = False,
+    ) -> None:
+        direction = SimpleNamespace(norm=lambda: 2.0)
+        model = SimpleNamespace(has_template=True)
+        coder = SimpleNamespace(direction=lambda feature: direction)
+
+        def load(cache: Cache) -> Any:
+            if self.load_error:
+                raise self.load_error
+            return model, coder
+
+        super().__init__(cache, load)
+        self.load_error = error
+        self.answers = (tuple(baseline), tuple(steered))
+        self.breaks, self.endless = breaks, endless
+        self.asked: list[dict[str, Any]] = []
+        self.closed = threading.Event()
+
+    def stream(
+        self,
+        messages: Any,
+        edits: Sequence[Edit],
+        sampling: Sampling,
+        positions: str = "answer",
+        baseline: bool = True,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> Iterator[list[str | None]]:
+        self.asked.append(
+            {"messages": messages, "edits": tuple(edits), "sampling": sampling, "positions": positions}
+            | {"baseline": baseline}
+        )
+        return self._steps(baseline, should_stop)
+
+    def _steps(self, baseline: bool, should_stop: Callable[[], bool]) -> Iterator[list[str | None]]:
+        try:
+            at = 0
+            while not should_stop():
+                step: list[str | None] = [a[at] if at < len(a) else None for a in self.answers]
+                if self.endless:
+                    step = [f" w{at}", f" s{at}"]
+                    threading.Event().wait(0.005)
+                if step == [None, None]:
+                    return
+                yield step if baseline else step[1:]
+                if self.breaks:
+                    raise self.breaks
+                at += 1
+        finally:
+            self.closed.set()
