@@ -96,8 +96,9 @@ class Heatmap {
     row.dataset.r = r;
     row.tabIndex = r === this.row ? 0 : -1;
     row.setAttribute("role", "listitem");
-    const said = data.peak < 0 ? "Not active." : `Maximum ${num(value)} on ${quote(data.texts[data.peak].trim() || data.texts[data.peak])}.`;
-    row.setAttribute("aria-label", `Example ${r + 1} of ${rows.length}. ${said} ${hidden ? "The text is blurred: Enter shows it." : data.texts.slice(from, to).join("")}`);
+    const peak = data.peak < 0 ? "Not active" : `Maximum ${num(value)}`, word = data.peak < 0 ? "" : ` on ${quote(data.texts[data.peak].trim() || data.texts[data.peak])}`;
+    const said = hidden ? `${peak}. The text is blurred: Enter shows it.` : `${peak}${word}. ${data.texts.slice(from, to).join("")}`;
+    row.setAttribute("aria-label", `Example ${r + 1} of ${rows.length}. ${said}`);
     const button = (cls, label, title) => { const b = make("button", cls, label); b.tabIndex = -1; b.type = "button"; b.title = title; return b; };
     if (from > 0) text.append(button("edge", `+${from}`, `Show ${from} more tokens`));
     for (let i = from; i < to; i++) text.append(...this.token(data, i, i > from || from > 0));

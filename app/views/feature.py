@@ -22,7 +22,6 @@ TOP, SPREAD, ALL = "Top", "Intervals", "All"
 SNIPPET, WHOLE = "Snippet", "Whole"
 BY_FEATURE, BY_ROW = "Feature max", "Row max"
 PLAIN, CHAT = "Plain text", "Chat message"
-DEFAULTS = {"show": TOP, "ctx": SNIPPET, "scale": BY_FEATURE}
 LINKS = 8
 LONGEST = 20_000
 ASKED, READ = "own-asked", "own-read"
@@ -47,6 +46,10 @@ def any_feature(cache: Cache) -> None:
 def controls(cache: Cache) -> int:
     """Which feature, and the ways from here to another one and to Steer; gives the feature in view."""
     last = cache.n_features - 1
+    if not st.query_params.get(state.FEATURE, "0").lstrip("-").isdecimal():
+        # Streamlit takes most nonsense for the default, but trips over 1e400: open the page without it.
+        state.go("feature", **{k: v for k, v in st.query_params.items() if k != state.FEATURE})
+        st.rerun()
     now = st.session_state.get(state.FEATURE, 0)
     if not isinstance(now, int) or not 0 <= now <= last:  # another cache has been chosen, a smaller one
         st.session_state[state.FEATURE] = 0
@@ -154,13 +157,20 @@ def related(cache: Cache, feature: Feature, names: dict[int, str]) -> None:
             feature_links(link_rows(cache, pairs, names, share=share), on_open=open_feature, key=f"links-{unit}")
 
 
+def choice(name: str, options: tuple[str, ...], key: str) -> str:
+    """One of a few options, kept in the link; the first is the default."""
+    chosen = st.segmented_control(
+        name, options, default=options[0], required=True, key=key, bind="query-params", label_visibility="collapsed"
+    )
+    return chosen or options[0]  # a link may say `show=`
+
+
 def examples(cache: Cache, feature: Feature, names: dict[int, str]) -> None:
     """The corpus text that it fires on; the controls are there for a silent one too, or stepping on would reset them."""
-    bar = {"required": True, "bind": "query-params", "label_visibility": "collapsed"}
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="heat-controls"):
-        show = st.segmented_control("Examples", [TOP, SPREAD, ALL], default=DEFAULTS["show"], key="show", **bar)
-        context = st.segmented_control("Context", [SNIPPET, WHOLE], default=DEFAULTS["ctx"], key="ctx", **bar)
-        scale = st.segmented_control("Colour", [BY_FEATURE, BY_ROW], default=DEFAULTS["scale"], key="scale", **bar)
+        show = choice("Examples", (TOP, SPREAD, ALL), "show")
+        context = choice("Context", (SNIPPET, WHOLE), "ctx")
+        scale = choice("Colour", (BY_FEATURE, BY_ROW), "scale")
         breaks = st.toggle("Line breaks", key="breaks", bind="query-params")
     if feature.dead:
         silent(cache, feature, names)
@@ -169,7 +179,7 @@ def examples(cache: Cache, feature: Feature, names: dict[int, str]) -> None:
     spread = [e for k in reversed(range(INTERVALS)) for e in found if e.interval == k]  # from strong to weak
     top = [e for e in found if e.kind == "top"]
     token_heatmap(
-        example_rows(cache, {TOP: top, SPREAD: spread}.get(show, top + spread)),
+        example_rows(cache, {TOP: top, SPREAD: spread, ALL: top + spread}[show]),
         vmax=feature.max,
         scale="feature" if scale == BY_FEATURE else "row",
         window=12 if context == SNIPPET else 0,
