@@ -1,5 +1,6 @@
 """The Feature page, without a browser and without a model."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import facts, resources
+from app.components import heatmap
 from app.components.heatmap import example_rows, token_row
 from app.engine import Engine, Reading
 from explorer.cache import Cache
@@ -276,6 +278,27 @@ def test_examples_stand_under_the_range_they_were_drawn_from(cache: Cache):
         assert "".join(row["texts"]) == cache.vocabulary.text(example.tokens)
         assert row["acts"][row["peak"]] == pytest.approx(max(example.acts))
     assert example_rows(cache, []) == []
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of `#RRGGBB` (WCAG 2)."""
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_text_stands_out_from_every_step_of_both_scales(theme: int):
+    css = (Path(heatmap.__file__).parent / "heatmap.css").read_text()
+    colours = {name: pair for name, *pair in re.findall(r"(--\w+): light-dark\((#\w{6}), (#\w{6})\)", css)}
+    steps = {name: pair for name, *pair in re.findall(r"\.([anp]\d) { --bg: light-dark\((#\w{6}), (#\w{6})\)", css)}
+    flipped = re.search(r"\.t:is\((.*?)\) { --on: var\(--flip\) }", css)
+    assert flipped
+    assert len(steps) == 16
+    for name, pair in steps.items():
+        ink = colours["--flip" if f".{name}" in flipped[1] else "--ink"][theme]
+        low, high = sorted((luminance(ink), luminance(pair[theme])))
+        assert (high + 0.05) / (low + 0.05) >= 4.5, name
 
 
 # Numbers

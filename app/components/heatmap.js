@@ -101,7 +101,7 @@ class Heatmap {
     row.setAttribute("aria-label", `Example ${r + 1} of ${rows.length}. ${said}`);
     const button = (cls, label, title) => { const b = make("button", cls, label); b.tabIndex = -1; b.type = "button"; b.title = title; return b; };
     if (from > 0) text.append(button("edge", `+${from}`, `Show ${from} more tokens`));
-    for (let i = from; i < to; i++) text.append(...this.token(data, i, i > from || from > 0));
+    for (let i = from; i < to; i++) text.append(...this.token(data, i, i > from));
     if (to < n) text.append(button("edge", `+${n - to}`, `Show ${n - to} more tokens`));
     if (cut && whole) text.append(button("edge", "less", "Show the surroundings of the maximum only"));
     copy.tabIndex = -1;

@@ -103,7 +103,7 @@ def header(cache: Cache, feature: Feature, label: Label | None) -> None:
 def effects(cache: Cache, feature: Feature) -> None:
     """Next tokens that it makes likelier, and less likely."""
     if said := logit_effects(cache, feature):
-        st.html(f'<p class="sec" title="Direct logit effect of one unit">Promotes and suppresses next</p>{said}')
+        st.html(f'<p class="sec" title="Direct logit effect">Promoted and suppressed next tokens</p>{said}')
 
 
 def histogram(feature: Feature) -> None:
