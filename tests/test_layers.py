@@ -14,15 +14,15 @@ ROOT = Path(__file__).parents[1]
 # From the bottom up. A module may import modules of its own layer and of those above it in this list, never of those
 # below. A module that is in no layer fails the test: say where it belongs.
 LAYERS = [
-    ("words", {"errors", "records", "text", "offensive", "packaged", "windows", "intervals"}),
+    ("words", {"errors", "records", "text", "offensive", "packaged", "windows", "intervals", "steering", "repetition"}),
     ("disk", {"schema", "cache"}),
-    ("reading", {"search", "label_files", "labels", "presets", "check"}),
+    ("reading", {"search", "label_files", "labels", "presets"}),
     ("model", {"hooks", "model"}),
     ("sparse", {"sae"}),
     ("evidence", {"evidence", "corpus"}),
-    ("live", {"steering", "generate"}),
+    ("live", {"generate"}),
     ("making", {"sampling", "training", "statistics", "logits", "neighbours"}),
-    ("wiring", {"build", "report", "recipe"}),
+    ("wiring", {"build", "check", "report", "recipe"}),
     ("command line", {"cli", "__main__"}),
 ]
 TORCH_FREE = {
@@ -36,6 +36,8 @@ TORCH_FREE = {
     "search",
     "labels",
     "presets",
+    "steering",
+    "repetition",
     "cli",
 }
 HEAVY = {"torch", "transformers", "sae_lens", "transformer_lens", "datasets", "scipy", "sklearn", "wandb"}
