@@ -39,8 +39,8 @@ def notice(run: Run) -> str:
 def _card(side: str, run: Run | None, changed: bool) -> str:
     title = "Baseline" if side == "baseline" else f"Steered{' ' + _strength(run) if run else ''}"
     if run is None:
-        body = "as the model answers by itself" if side == "baseline" else "as it answers with these features"
-        text = f'<p class="dim">Press Run to see the answer {body}.</p>'
+        body = "what the model says by itself" if side == "baseline" else "what it says with these features"
+        text = f'<p class="dim">Press Run: here comes {body}.</p>'
         return _section(side, title, "not run yet", text, [], live=False)
     answer: Answer = getattr(run, side)
     reused = side == "baseline" and run.reused
@@ -79,7 +79,9 @@ def _note(run: Run, answer: Answer, reused: bool) -> str:
 
 def _facts(run: Run, side: str, same: int, changed: bool) -> list[str]:
     facts = []
-    if side == "steered":
+    if side == "baseline":
+        facts.append("the model by itself")
+    else:
         if run.steered.pieces and run.baseline.pieces:
             if run.over and same == len(run.steered.pieces) == len(run.baseline.pieces):
                 facts.append("word for word the baseline")
@@ -89,7 +91,7 @@ def _facts(run: Run, side: str, same: int, changed: bool) -> list[str]:
             facts.append(f"first token after {run.first:.1f} s")
     if changed and run.over:
         facts.append("settings have changed since: press Run")
-    return facts or ["&nbsp;"]
+    return facts
 
 
 def _tokens(n: int) -> str:

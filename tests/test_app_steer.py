@@ -319,6 +319,7 @@ def test_no_model_is_an_error_in_three_parts_and_run_tries_again(cache: Cache, u
     assert app.slider(key="steer-strength-3-add").value == 1.0
     engine.load_error = None
     click(app, "retry")
+    app.run()
     assert "rule you!" in grid(app)
     assert "The model is not here" not in words(app)
 

@@ -51,6 +51,7 @@ def keep(new: Settings, *, run: bool = False) -> None:
     st.query_params.from_dict({**others, **settings.write(new)})
     if run:
         S[ASKED] = True
+        resources.engine(state.cache_name() or "").start()  # before the page is drawn, so that its top bar says so
 
 
 def typed(*, run: bool = False) -> None:
@@ -388,6 +389,17 @@ def follow(run: Run, box, changed: bool) -> None:
         S.get(RUN)  # a place where Streamlit may end this script
 
 
+def await_model(engine: Engine) -> None:
+    """Draw the page again once the model is there: then it can tell lengths."""
+
+    def look() -> None:
+        if engine.state != "loading" and not (engine.state == "cold" and engine.warmup):
+            st.rerun()
+
+    if engine.state == "loading" or (engine.state == "cold" and engine.warmup):
+        st.fragment(look, run_every=1.5)()
+
+
 def known_presets(cache: Cache) -> tuple[list[Preset], ExplorerError | None]:
     try:
         return presets.load(cache), None
@@ -409,7 +421,7 @@ if before is not None and before.engine is not engine:  # another cache has been
     before = None
 if S.pop(ASKED, False):
     before = S[RUN] = Run(engine, question, before).start()
-left, right = st.columns([5, 6], gap="large")
+left, right = st.columns(2, gap="medium")
 with left:
     prompt_side(now)
 with right:
@@ -437,4 +449,5 @@ else:
                 st.button("Go to 1.00", key=key("calm"), on_click=scale, args=(1.0,))
     if run.steered.pieces:
         exports(run, cache)
+await_model(engine)
 state.remember("steer")

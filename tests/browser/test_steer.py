@@ -1,0 +1,241 @@
+"""Steer as a person meets it, over a tiny real model: links, streaming, Stop, a slider in mid-stream, a closed tab."""
+
+import json
+import re
+import time
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from tests.helpers_cache import fake_cache
+
+expect = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed").expect
+LONG = "max_tokens=400&temperature=1.5&top_p=1&repetition_penalty=1.3"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    """A cache, and the tiny model and SAE that it says it was made with; slow enough to be watched."""
+    from explorer.model import LanguageModel
+    from explorer.sae import SparseCoder
+    from tests.helpers import tiny_folder
+    from tests.helpers_sae import tiny_sae_folder
+
+    place = tmp_path_factory.mktemp("steer")
+    tiny_folder(place / "model", layers=24)
+    for name in ("tokenizer_config.json", "config.json", "generation_config.json"):  # a model that never ends by itself
+        path = place / "model" / name
+        said = json.loads(path.read_text())
+        path.write_text(json.dumps({k: v for k, v in said.items() if k not in ("eos_token", "eos_token_id")}))
+    tiny_sae_folder(place / "sae")
+    model, coder = LanguageModel.load(place / "model"), SparseCoder.load(place / "sae")
+    fingerprints = {"model_fingerprint": model.fingerprint, "sae_fingerprint": coder.fingerprint}
+    fake_cache(place / "tiny", 24, model=str(place / "model"), **fingerprints)
+    tiny_sae_folder(place / "tiny" / "sae")
+    return place / "tiny"
+
+
+@pytest.fixture(scope="module")
+def app(start_app, world):
+    return start_app([world], warmup=True, OMP_NUM_THREADS="1")
+
+
+def only(app, query: str = "") -> str:
+    return f"{app.url}/steer?cache=tiny&{query}"
+
+
+def query(page) -> dict[str, list[str]]:
+    return parse_qs(urlsplit(page.url).query)
+
+
+def arrive(page, app, said: str) -> None:
+    page.goto(only(app, said))
+    expect(page.get_by_role("button", name=re.compile("^Run|Run "))).to_be_visible()
+    page.locator("dialog[data-listening]").wait_for(state="attached")
+    settled(page)
+
+
+def settled(page) -> None:
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+
+
+def card(page, side: str):
+    return page.locator(f".ans.{side}")
+
+
+def note(page, side: str):
+    return card(page, side).locator("header span")
+
+
+def start(page) -> None:
+    page.locator(".st-key-steer-go button").click()
+
+
+def streaming(page) -> None:
+    expect(note(page, "steered")).to_have_text(re.compile(r"streaming, \d\d+ tokens"), timeout=60_000)
+
+
+def tokens(page, side: str = "steered") -> int:
+    found = re.search(r"(\d+) token", note(page, side).inner_text())
+    return int(found[1]) if found else 0
+
+
+def move(page, feature: int, presses: int, key: str = "ArrowRight") -> None:
+    handle = page.get_by_role("slider", name=f"Strength of feature {feature}")
+    handle.focus()
+    for _ in range(presses):
+        page.keyboard.press(key)
+
+
+def test_a_link_restores_the_page_and_nothing_runs(page, app):
+    arrive(page, app, "edits=3:1.5:add,7:-0.5:add:off,8:2:clamp&prompt=Who+are+you%3F&seed=7&positions=all")
+    expect(page.get_by_role("textbox", name="Prompt", exact=True)).to_have_value("Who are you?")
+    for feature, value in ((3, "1.5"), (7, "-0.5"), (8, "2")):
+        expect(page.get_by_role("slider", name=f"Strength of feature {feature}")).to_have_value(value)
+    expect(page.get_by_text("seed 7, temperature 0.7")).to_be_visible()
+    expect(note(page, "steered")).to_have_text("not run yet")
+    assert query(page)["edits"] == ["3:1.5:add,7:-0.5:add:off,8:2:clamp"]
+
+
+def test_a_run_streams_both_columns_in_step_and_ends(page, app):
+    arrive(page, app, f"edits=3:2:add&seed=3&{LONG}")
+    start(page)
+    streaming(page)
+    both = page.evaluate("[...document.querySelectorAll('.ans header span')].map(e => e.innerText)")
+    assert both[0] == both[1]
+    expect(card(page, "steered")).to_have_class(re.compile("live"))
+    boxes = page.evaluate(
+        "[...document.querySelectorAll('.ans')].map(e => e.getBoundingClientRect()).map(r => [r.y, r.height])"
+    )
+    assert boxes[0] == boxes[1]
+    expect(note(page, "steered")).not_to_have_text(re.compile("streaming"), timeout=90_000)
+    settled(page)
+
+
+def test_stop_ends_within_two_tokens(page, app):
+    arrive(page, app, f"edits=3:0.2:add&{LONG}")
+    start(page)
+    streaming(page)
+    before = tokens(page)
+    began = time.perf_counter()
+    page.keyboard.press("Escape")
+    expect(note(page, "steered")).to_have_text(re.compile(r"stopped after \d+ tokens"), timeout=3_000)
+    assert time.perf_counter() - began < 2
+    settled(page)
+    after = tokens(page)
+    page.wait_for_timeout(400)
+    assert tokens(page) == after
+    assert after < 400
+    assert after - before < 60  # what the tiny model writes while the key travels
+
+
+def test_a_slider_moved_in_mid_stream_begins_again(page, app):
+    arrive(page, app, f"edits=3:0.2:add&{LONG}")
+    start(page)
+    streaming(page)
+    move(page, 3, 4)
+    page.wait_for_url(re.compile("0.4"))
+    expect(card(page, "steered").locator("header b")).to_have_text("Steered +0.40")
+    expect(note(page, "steered")).to_have_text(re.compile("streaming|tokens"))
+    page.keyboard.press("Escape")
+    expect(note(page, "steered")).to_have_text(re.compile("stopped|tokens"))
+
+
+def test_control_and_enter_runs_what_has_just_been_typed(page, app):
+    arrive(page, app, "edits=3:1:add&max_tokens=6")
+    box = page.get_by_role("textbox", name="Prompt", exact=True)
+    box.fill("Who rules the sea?")
+    box.press("Control+Enter")
+    expect(note(page, "steered")).to_have_text(re.compile("^\\d+ tokens|stopped after"), timeout=60_000)
+    settled(page)
+    assert query(page)["prompt"] == ["Who rules the sea?"]
+    expect(page.locator(".answers")).not_to_contain_text("press Run")
+
+
+def test_other_clicks_do_not_disturb_a_run(page, app):
+    arrive(page, app, f"edits=3:0.2:add&{LONG}")
+    start(page)
+    streaming(page)
+    before = tokens(page)
+    page.get_by_role("button", name="Add a feature").click()
+    page.get_by_role("textbox", name="Number or words").fill("king")
+    expect(page.get_by_role("button", name=re.compile("^#\\d+")).first).to_be_visible()
+    expect(note(page, "steered")).to_have_text(re.compile("streaming|tokens"))
+    assert tokens(page) >= before
+    page.keyboard.press("Escape")
+
+
+def test_a_closed_tab_leaves_the_model_to_others_unhooked(context, app):
+    """A greedy baseline beside a closed tab's generation, and after it, is the one from before."""
+    greedy = "edits=none&temperature=0&max_tokens=12&prompt=The+old+king"
+
+    def ask() -> str:
+        page = context.new_page()
+        arrive(page, app, greedy)
+        start(page)
+        expect(note(page, "steered")).to_have_text(re.compile("^\\d+ tokens|stopped after \\d+"), timeout=60_000)
+        settled(page)
+        text = card(page, "baseline").locator("p").inner_text()
+        page.close()
+        return text
+
+    alone = ask()
+    left = context.new_page()
+    arrive(left, app, f"edits=3:3:add&positions=all&{LONG}")
+    start(left)
+    streaming(left)
+    left.close()
+    assert ask() == alone
+    time.sleep(4)
+    assert ask() == alone
+
+
+def test_the_share_link_opens_the_same_page_elsewhere(page, browser, app):
+    arrive(page, app, "edits=3:1.5:add:off,5:1:ablate&prompt=%3Cb%3E%26+%23&seed=4&temperature=0.3")
+    page.get_by_role("button", name="Share").click()
+    link = page.get_by_test_id("stCode").inner_text().strip()
+    assert link.startswith(f"{app.url}/steer?")
+    fresh = browser.new_context()
+    other = fresh.new_page()
+    other.goto(link)
+    expect(other.get_by_role("textbox", name="Prompt", exact=True)).to_have_value("<b>& #")
+    expect(other.get_by_role("slider", name="Strength of feature 3")).to_have_value("1.5")
+    expect(other.get_by_role("checkbox", name="Feature 3 steers")).not_to_be_checked()
+    expect(other.get_by_text("seed 4, temperature 0.3")).to_be_visible()
+    fresh.close()
+
+
+def test_back_undoes_a_strength(page, app):
+    arrive(page, app, "edits=3:1:add&max_tokens=5")
+    page.get_by_role("button", name="1.5", exact=False).first.click()
+    page.wait_for_url(re.compile("1.5"))
+    page.go_back()
+    expect(page.get_by_role("slider", name="Strength of feature 3")).to_have_value("1")
+
+
+def test_number_keys_are_strengths(page, app):
+    arrive(page, app, "edits=3:1:add&max_tokens=5")
+    page.keyboard.press("4")
+    page.wait_for_url(re.compile("2.5"))
+    expect(page.get_by_role("slider", name="Strength of feature 3")).to_have_value("2.5")
+
+
+def test_hostile_prompts_are_text(page, app):
+    arrive(
+        page,
+        app,
+        "edits=3:1:add&max_tokens=3&prompt=%3Cimg+src%3Dx+onerror%3Dalert(1)%3E&system=%3Cscript%3Ealert(1)%3C/script%3E",
+    )
+    start(page)
+    expect(note(page, "steered")).to_have_text(re.compile("^\\d+ tokens?$"), timeout=60_000)
+    assert page.locator(".stMain :is(script, iframe, img)").count() == 0
+
+
+@pytest.mark.parametrize("width", [1024, 1440, 2560])
+def test_nothing_is_wider_than_the_window(context, app, width: int):
+    page = context.new_page()
+    page.set_viewport_size({"width": width, "height": 900})
+    arrive(page, app, "edits=0:1:add,1:1:add,2:1:add,3:1:add,4:1:clamp,6:1:ablate")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.get_by_test_id("stMain").evaluate("e => e.scrollWidth <= e.clientWidth + 1")
