@@ -238,7 +238,8 @@ class Heatmap {
 
   key(event) {
     const row = event.target.closest(".row");
-    if (!row || event.target.closest("button") || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (!row || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.closest("button") && ["Enter", " "].includes(event.key)) return; // they press it
     const r = +row.dataset.r, rows = [...this.list.querySelectorAll(".row")], at = rows.indexOf(row), name = event.key.length > 1 ? event.key : event.key.toLowerCase();
     const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: rows.length - 1 }[name];
     const act = {
