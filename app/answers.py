@@ -14,6 +14,8 @@ _NOTES = {
     "failed": "broke off",
 }
 
+_WHOSE = {"baseline": "the model by itself", "steered": "the same model, steered"}
+
 
 def grid(run: Run | None, *, changed: bool = False) -> str:
     """Baseline and steered answer side by side; one element, so that both columns are painted at once.
@@ -41,7 +43,7 @@ def _card(side: str, run: Run | None, changed: bool) -> str:
     if run is None:
         body = "what the model says by itself" if side == "baseline" else "what it says with these features"
         text = f'<p class="dim">Press Run: here comes {body}.</p>'
-        return _section(side, title, "not run yet", text, [], live=False)
+        return _section(side, title, "not run yet", text, [_WHOSE[side]], live=False)
     answer: Answer = getattr(run, side)
     reused = side == "baseline" and run.reused
     live = run.phase == "live" and not answer.ended
@@ -78,10 +80,8 @@ def _note(run: Run, answer: Answer, reused: bool) -> str:
 
 
 def _facts(run: Run, side: str, same: int, changed: bool) -> list[str]:
-    facts = []
-    if side == "baseline":
-        facts.append("the model by itself")
-    else:
+    facts = [_WHOSE[side]]
+    if side == "steered":
         if run.steered.pieces and run.baseline.pieces:
             if run.over and same == len(run.steered.pieces) == len(run.baseline.pieces):
                 facts.append("word for word the baseline")

@@ -4,6 +4,7 @@ A page is left through `go` (a callback), never through `st.switch_page` in a vi
 widget bound to the URL has been drawn. `main.py` does what `go` asked for before anything is drawn.
 """
 
+import random
 from collections.abc import Mapping
 from html import escape
 
@@ -110,6 +111,11 @@ def feature(cache: Cache) -> int:
         return min(max(int(said), 0), cache.n_features - 1)
     except (TypeError, ValueError):
         return 0
+
+
+def any_feature(cache: Cache) -> None:
+    """Open any feature that fires; for callbacks."""
+    go("feature", feature=random.choice(cache.live or [0]))
 
 
 def link(page: str, **params: object) -> str:

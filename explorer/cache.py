@@ -140,6 +140,11 @@ class Cache:
         return self.table.select(plain).to_pandas().set_index("index", drop=False)
 
     @cached_property
+    def live(self) -> list[int]:
+        """The features that fire at least once in the corpus."""
+        return np.flatnonzero(self.table.column("tokens_active").to_numpy()).tolist()
+
+    @cached_property
     def promoted(self) -> pa.Array:
         """The promoted tokens of every feature as one text each, for searching."""
         text = self.vocabulary.text

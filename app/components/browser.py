@@ -3,6 +3,7 @@
 import urllib.parse
 
 import streamlit as st
+from streamlit.components.v2 import component
 
 NAME_COOKIE = "persona_explorer_name"
 
@@ -56,7 +57,7 @@ export default function ({ data, parentElement }) {
   };
 }
 """
-_component = st.components.v2.component("browser", html="<span></span>", js=_JS)
+_component = component("browser", html="<span></span>", js=_JS)
 
 
 def browser(

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import streamlit as st
+from streamlit.components.v2 import component
 
 _HERE = Path(__file__).parent
-_component = st.components.v2.component(
+_component = component(
     "commands",
     html='<dialog aria-label="Keys" tabindex="-1"></dialog>',
     css=(_HERE / "commands.css").read_text(encoding="utf-8"),

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import streamlit as st
+from streamlit.components.v2 import component
 
 _HERE = Path(__file__).parent
-_component = st.components.v2.component(
+_component = component(
     "feature_table",
     html='<table aria-label="Features"><thead></thead><tbody></tbody></table>',
     css=(_HERE / "feature_table.css").read_text(encoding="utf-8"),

@@ -103,13 +103,6 @@ def _clear(*keys: str) -> None:
     _first_page()
 
 
-def _random(cache: Cache) -> None:
-    import random
-
-    alive = cache.frame.index[cache.frame["tokens_active"] > 0]
-    state.go("feature", feature=int(random.choice(alive)) if len(alive) else 0)
-
-
 def _nothing(cache: Cache, asked: dict[str, Any], labels: dict[int, str]) -> None:
     """Say which filter to clear, and how many features would then match."""
     plain = {"q": {"query": ""}, "status": {"status": "all"}, "density": {"min_density": 0.0, "max_density": 1.0}}
@@ -157,7 +150,7 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         width=240,
         help="Share of scored tokens on which the feature is active.",
     )
-    st.button("Random", shortcut="X", on_click=_random, args=(cache,), help="Open any feature that fires")
+    st.button("Random", shortcut="X", on_click=state.any_feature, args=(cache,), help="Open any feature that fires")
     pager = st.container(horizontal=True, vertical_alignment="center", gap="small", width="content")
 
 sort, descending = _order()

@@ -39,8 +39,7 @@ def step(by: int, n_features: int) -> None:
 
 def any_feature(cache: Cache) -> None:
     """Show a feature that fires."""
-    if alive := [index for index, count in enumerate(cache.frame["tokens_active"].tolist()) if count]:
-        open_feature(random.choice(alive))
+    open_feature(random.choice(cache.live or [0]))
 
 
 def controls(cache: Cache) -> int:
@@ -195,8 +194,8 @@ def silent(cache: Cache, feature: Feature, names: dict[int, str]) -> None:
         f'<p class="say">{cache.manifest.tokens_scored:,} scored tokens were read. Other text may still fire it: '
         "try your own below.</p>"
     )
-    active = cache.frame["tokens_active"].tolist()
-    alive = tuple(pair for pair in feature.neighbours if active[pair[0]])
+    fires = set(cache.live)
+    alive = tuple(pair for pair in feature.neighbours if pair[0] in fires)
     if alive:
         with st.container(gap=None):
             st.html('<p class="sec">Nearest features that fire <span style="font-weight:400">(cosine)</span></p>')

@@ -10,6 +10,7 @@ from app import label_form as form
 from app import queues, resources, state
 from app.components.browser import browser
 from app.components.heatmap import example_rows, token_heatmap
+from app.facts import logit_effects
 from explorer.cache import Cache
 from explorer.errors import ExplorerError
 from explorer.labels import CONFIDENCES, NOT_INTERPRETABLE, Label
@@ -226,23 +227,8 @@ def evidence(cache: Cache, feature: Feature) -> None:
 
 def effects(cache: Cache, feature: Feature) -> None:
     """Which next tokens it makes likelier and less likely."""
-    if not feature.promoted and not feature.suppressed:
-        return
-    piece = cache.vocabulary.piece
-    pairs: list[str] = []
-    up, down = feature.promoted[:EFFECTS], feature.suppressed[:EFFECTS]
-    for at in range(max(len(up), len(down))):
-        for side, tone, sign in ((up, "pos", "+"), (down, "neg", "−")):
-            if at < len(side):
-                token, effect = side[at]
-                value = f'<span class="{tone}">{sign}{abs(effect):.2f}</span>'
-                pairs.append(f"<div><code>{escape(piece(token))}</code>{value}</div>")
-            else:
-                pairs.append("<div></div>")
-    st.html(
-        '<p class="sec">Promoted and suppressed next tokens (logit effect)</p>'
-        f'<div class="logit num">{"".join(pairs)}</div>'
-    )
+    if told := logit_effects(cache, feature, EFFECTS):
+        st.html(f'<p class="sec">Promoted and suppressed next tokens (logit effect)</p>{told}')
 
 
 def said_by(labels: list[Label]) -> None:

@@ -1,6 +1,5 @@
 """Overview: what this cache is, ways in, how often its features fire, and how far the labels have come."""
 
-import random
 from html import escape
 
 import streamlit as st
@@ -21,7 +20,7 @@ def _count(number: int) -> str:
 def header(cache: Cache) -> None:
     """Name and facts, and the way to Browse."""
     manifest = cache.manifest
-    dead = int((cache.frame["tokens_active"] == 0).sum())
+    dead = cache.n_features - len(cache.live)
     facts = [
         (f"{manifest.n_features:,}", "features" + (f", {dead:,} of them silent in this corpus" if dead else "")),
         (_count(manifest.tokens_seen), f"tokens read, {_count(manifest.tokens_scored)} scored"),
@@ -39,9 +38,9 @@ def header(cache: Cache) -> None:
 
 def tries(cache: Cache, labels: dict[int, str]) -> None:
     """Features to begin with: the strongest labelled ones, or any that fires."""
-    frame = cache.frame
-    order = sorted(labels, key=lambda i: -float(frame["max"].get(i, 0)))
-    chips = [(labels[i], i) for i in order[:MOST_TRIES] if i in frame.index]
+    strength = cache.table.column("max").to_numpy()
+    known = [i for i in labels if 0 <= i < cache.n_features]
+    chips = [(labels[i], i) for i in sorted(known, key=lambda i: -strength[i])[:MOST_TRIES]]
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.html('<span class="dim">Try</span>', width="content")
         for number, (label, index) in enumerate(chips):
@@ -49,7 +48,7 @@ def tries(cache: Cache, labels: dict[int, str]) -> None:
             st.button(
                 plain_label(label), key=f"try-{number}", on_click=state.go, args=("feature",), kwargs={"feature": index}
             )
-        st.button("Random", shortcut="X", on_click=_random, args=(cache,), key="random")
+        st.button("Random", shortcut="X", on_click=state.any_feature, args=(cache,), key="random")
 
 
 def plain_label(text: str, longest: int = 40) -> str:
@@ -57,11 +56,6 @@ def plain_label(text: str, longest: int = 40) -> str:
     line = " ".join(text.split())
     line = line if len(line) <= longest else line[: longest - 1] + "…"
     return "".join(f"\\{c}" if c in r"\`*_{}[]<>()#+-.!|~$:&^=/@" else c for c in line) or "no label"
-
-
-def _random(cache: Cache) -> None:
-    alive = cache.frame.index[cache.frame["tokens_active"] > 0]
-    state.go("feature", feature=int(random.choice(alive)) if len(alive) else 0)
 
 
 def cards(cache: Cache) -> None:

@@ -280,7 +280,7 @@ def strength_facts(engine: Engine, edit: Edit, maximum: float) -> list[str]:
     return [
         *facts,
         f'<span title="Length of the change, over {number(engine.median_norm)}: the median length of the residual '
-        f'stream here"><b>{_signed(length / engine.median_norm)}</b> residual norms</span>',
+        f'stream here"><b>{length / engine.median_norm:+.2f}</b> residual norms</span>',
         '<span title="Coefficient of the decoder direction at length 1, as SAELens and Neuronpedia count">'
         f"SAELens <b>{_signed(length)}</b></span>",
     ]

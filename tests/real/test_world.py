@@ -55,9 +55,9 @@ def test_answers_steered_with_the_cruel_preset_light_up_its_features_when_they_a
 
 
 def preset(cache: Cache, name: str) -> tuple[Edit, ...]:
-    from explorer.presets import bundled
+    from explorer.presets import load
 
-    return next(tuple(p.edits) for p in bundled(cache) if p.name == name)
+    return next(p.edits for p in load(cache) if p.bundled and p.name == name)
 
 
 def ask(model: LanguageModel, question: str) -> tuple[int, ...]:
