@@ -286,7 +286,7 @@ def test_strengths_are_told_in_all_three_units(cache: Cache, use):
     shown = words(app)
     assert f"raw coefficient <b>+{raw:.3g}</b>" in shown
     assert f"SAELens <b>+{2 * raw:.3g}" in shown or f"SAELens <b>+{2 * raw:,.0f}" in shown
-    assert f"<b>+{2 * raw / engine.median_norm:.3g}</b> residual norms" in shown
+    assert f"<b>+{2 * raw / engine.median_norm:.2f}</b> residual norms" in shown
     assert f"held at activation <b>{0.5 * cache.feature(6).max:.3g}" in shown
     assert "never fires in the corpus" in shown
 
