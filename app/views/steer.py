@@ -35,7 +35,11 @@ def key(*parts: object) -> str:
 
 
 def put(**values: object) -> None:
-    """Bring widgets to what the link says; one that already says so is left alone, with the cursor in it."""
+    """Bring widgets to what the link says; one that already says so is left alone, with the cursor in it.
+
+    Every widget is given the same value as its default too: the browser falls back to it where a run of this script
+    came so soon after the first that it never saw the value being set.
+    """
     for name, value in values.items():
         if S.get(key(name)) != value:
             S[key(name)] = value
@@ -145,7 +149,7 @@ def prompt_side(now: Settings) -> None:
             label_visibility="collapsed", on_change=take_question,
         )  # fmt: skip
     st.text_area(
-        "Prompt", key=key("prompt"), height=92, max_chars=settings.LONGEST_PROMPT, on_change=typed,
+        "Prompt", now.prompt, key=key("prompt"), height=92, max_chars=settings.LONGEST_PROMPT, on_change=typed,
         placeholder="Ask the model something", label_visibility="collapsed",
     )  # fmt: skip
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=key("actions")):
@@ -162,7 +166,7 @@ def prompt_side(now: Settings) -> None:
             )  # fmt: skip
     with st.expander(_sampling_words(now)):
         st.text_area(
-            "System prompt", key=key("system"), height=68, max_chars=settings.LONGEST_SYSTEM, on_change=typed,
+            "System prompt", now.system, key=key("system"), height=68, max_chars=settings.LONGEST_SYSTEM, on_change=typed,
             placeholder="None",
         )  # fmt: skip
         sampling_boxes(now)
@@ -188,7 +192,15 @@ def sampling_boxes(now: Settings) -> None:
     for column, (name, (label, step, words)) in zip(st.columns(len(names)), names.items(), strict=True):
         low, high = BOUNDS[name]
         column.number_input(
-            label, low, high, step=step, key=key(name), help=words, on_change=typed, kwargs={"run": True}
+            label,
+            low,
+            high,
+            getattr(now.sampling, name),
+            step=step,
+            key=key(name),
+            help=words,
+            on_change=typed,
+            kwargs={"run": True},
         )
 
 
@@ -199,7 +211,7 @@ def feature_side(cache: Cache, engine: Engine, now: Settings, labels: dict[int, 
         titles = {p.name: plain(p.title, 30) for p in known}
         put(persona=fits)
         st.pills(
-            "Personas", list(titles), key=key("persona"), format_func=lambda name: titles.get(name, "?"),
+            "Personas", list(titles), default=fits, key=key("persona"), format_func=lambda name: titles.get(name, "?"),
             on_change=take_persona, args=(known,), label_visibility="collapsed",
         )  # fmt: skip
     for slider in now.sliders:
@@ -213,7 +225,7 @@ def feature_side(cache: Cache, engine: Engine, now: Settings, labels: dict[int, 
             finder(cache, now, labels)
         put(positions=now.positions)
         st.segmented_control(
-            "Steered tokens", list(POSITIONS), key=key("positions"), format_func=lambda p: PLACES.get(p, str(p)),
+            "Steered tokens", list(POSITIONS), default=now.positions, key=key("positions"), format_func=lambda p: PLACES.get(p, str(p)),
             required=True, help="  \n".join(f"**{PLACES.get(n, n)}**: {words}" for n, words in POSITIONS.items()),
             on_change=typed, kwargs={"run": True}, label_visibility="collapsed", width="content",
         )  # fmt: skip
@@ -237,18 +249,19 @@ def slider_row(cache: Cache, engine: Engine, now: Settings, slider: Slider, labe
         on, name, how, strength, away = st.columns(
             [0.32, 2.6, 1.5, 3.6, 0.45], vertical_alignment="center", gap="small"
         )
-        on.checkbox(f"Feature {i} steers", key=key("on", i), **said)
+        on.checkbox(f"Feature {i} steers", slider.on, key=key("on", i), **said)
         words = escape(label) if label else f'<span class="dim">{escape(feature.title) or "no words of its own"}</span>'
         href = escape(state.link("feature", feature=i))
         name.html(f'<div class="lever"><a href="{href}" target="_self" title="Open the feature">#{i}</a> {words}</div>')
         how.selectbox(
-            f"Mode of feature {i}", list(STEERING_MODES), key=key("mode", i),
+            f"Mode of feature {i}", list(STEERING_MODES), list(STEERING_MODES).index(edit.mode),
+            key=key("mode", i),
             format_func=lambda m: STEERING_MODES[m].label, **said,
         )  # fmt: skip
         if mode.uses_strength:
             strength.slider(
-                f"Strength of feature {i}", mode.lowest, mode.highest, step=STEP, format="%+.2f" if mode.lowest < 0 else "%.2f",
-                key=key(strength_key), **said,
+                f"Strength of feature {i}", mode.lowest, mode.highest, edit.strength, step=STEP,
+                format="%+.2f" if mode.lowest < 0 else "%.2f", key=key(strength_key), **said,
             )  # fmt: skip
         else:
             strength.html('<p class="say">No strength: the feature is taken out wherever it fires.</p>')

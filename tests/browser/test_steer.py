@@ -111,6 +111,16 @@ def test_a_run_streams_both_columns_in_step_and_ends(page, app):
     assert boxes[0] == boxes[1]
     expect(note(page, "steered")).not_to_have_text(re.compile("streaming"), timeout=90_000)
     settled(page)
+    expect(page.get_by_role("slider", name="Strength of feature 3")).to_have_value("2")
+
+
+def test_sliders_stand_where_the_link_puts_them_however_soon_a_run_begins(page, app):
+    page.goto(only(app, "edits=3:2.5:add,7:-0.5:add:off,8:2:clamp&max_tokens=5"))
+    start(page)
+    expect(note(page, "steered")).to_have_text(re.compile("^5 tokens|stopped after"), timeout=60_000)
+    settled(page)
+    for feature, value in ((3, "2.5"), (7, "-0.5"), (8, "2")):
+        expect(page.get_by_role("slider", name=f"Strength of feature {feature}")).to_have_value(value)
 
 
 def test_stop_ends_within_two_tokens(page, app):
