@@ -160,11 +160,11 @@ def _examples(part: Partial, n_features: int, vocabulary: Vocabulary) -> tuple[d
         hits = order[bounds[feature] : bounds[feature + 1]]
         top = _distinct(part, hits, row_of)
         rows += [(feature, rank, "top", -1, hit) for rank, hit in enumerate(top)]
-        taken, rank = set(top), len(top)
+        rank, said = len(top), {_phrase(part, hit, row_of) for hit in top}
         fifth = np.ceil(part.hit_best[hits] / part.maximum[feature] * INTERVALS).clip(1, INTERVALS).astype(int) - 1
         for interval in range(INTERVALS):
-            pool = [h for h in hits[fifth == interval] if h not in taken]
-            for hit in sorted(pool, key=lambda h: part.hit_hash[h])[:INTERVAL_EXAMPLES]:
+            pool = hits[fifth == interval]
+            for hit in _unsaid(part, pool[np.argsort(part.hit_hash[pool], kind="stable")], row_of, said):
                 rows.append((feature, rank, "interval", interval, hit))
                 rank += 1
     chosen = np.array([row[4] for row in rows], np.int64)
@@ -193,9 +193,7 @@ def _distinct(part: Partial, hits: np.ndarray, row_of: dict[int, int]) -> list[i
     documents: set[int] = set()
     phrases: set[bytes] = set()
     for hit in hits:
-        start = part.starts[row_of[int(part.hit_window[hit])]]
-        stop = start + part.hit_peak[hit] + 1
-        phrase = part.tokens_of[max(start, stop - REPEATED) : stop].tobytes()
+        phrase = _phrase(part, hit, row_of)
         if int(part.hit_document[hit]) in documents or phrase in phrases:
             continue
         documents.add(int(part.hit_document[hit]))
@@ -204,6 +202,26 @@ def _distinct(part: Partial, hits: np.ndarray, row_of: dict[int, int]) -> list[i
         if len(found) == TOP_EXAMPLES:
             break
     return found
+
+
+def _unsaid(part: Partial, hits: np.ndarray, row_of: dict[int, int], said: set[bytes]) -> list[int]:
+    """The first hits whose words up to the peak no example of the feature has had; they are added to `said`."""
+    found: list[int] = []
+    for hit in hits:
+        phrase = _phrase(part, hit, row_of)
+        if phrase not in said:
+            said.add(phrase)
+            found.append(int(hit))
+        if len(found) == INTERVAL_EXAMPLES:
+            break
+    return found
+
+
+def _phrase(part: Partial, hit: int, row_of: dict[int, int]) -> bytes:
+    """The last `REPEATED` tokens of a hit, up to its peak."""
+    start = part.starts[row_of[int(part.hit_window[hit])]]
+    stop = start + part.hit_peak[hit] + 1
+    return part.tokens_of[max(start, stop - REPEATED) : stop].tobytes()
 
 
 def _features(

@@ -1,7 +1,8 @@
 """Words that are blurred until asked for, and words that never enter a corpus.
 
-The first list is plain: swearing and insults that may be printed here. The second list is of slurs, which may not: only hashes of them are
-kept. Both are small, English, and about words, not meaning; a blurred word is a courtesy, not a verdict.
+The first list is plain: swearing, insults and sexual violence, in words that may be printed here. The second list is of slurs,
+which may not: only hashes of them are kept. Both are small, English, and about words, not meaning; a blurred word is a
+courtesy, not a verdict.
 """
 
 import hashlib

@@ -88,8 +88,13 @@ def test_top_examples_peak_on_evidence_come_from_distinct_documents_and_do_not_r
         top = cache.examples(index, "top")
         assert all(e.scored[e.peak] and e.acts[e.peak] == max(e.acts) for e in top)
         assert len({e.document for e in top}) == len(top)
-        assert len({e.tokens[max(0, e.peak - 7) : e.peak + 1] for e in top}) == len(top)
         assert [e.value for e in top] == sorted((e.value for e in top), reverse=True)
+
+
+def test_no_two_examples_of_a_feature_say_the_same_up_to_the_peak(cache: Cache):
+    for index in range(cache.n_features):
+        examples = cache.examples(index)
+        assert len({e.tokens[max(0, e.peak - 7) : e.peak + 1] for e in examples}) == len(examples)
 
 
 def test_interval_examples_lie_in_their_fifth_of_the_range(cache: Cache):
