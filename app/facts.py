@@ -40,3 +40,10 @@ def logit_effects(cache: Cache, feature: Feature, rows: int = 10) -> str:
                 f'<span class="{tone}">{sign}{abs(logit):.2f}</span></div>'
             )
     return f'<div class="logit num">{"".join(cells)}</div>' if cells else ""
+
+
+def plain(text: str, longest: int = 48) -> str:
+    """Other people's words where Streamlit reads markdown: one line, with every sign that it knows escaped."""
+    line = " ".join(text.split())
+    line = line if len(line) <= longest else line[: longest - 1] + "…"
+    return "".join(f"\\{c}" if c in r"\`*_{}[]<>()#+-.!|~$:&^=/@" else c for c in line) or "without words"

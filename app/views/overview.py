@@ -4,7 +4,10 @@ from html import escape
 
 import streamlit as st
 
-from app import charts, resources, state
+from app import charts, resources, settings, state
+from app.facts import plain
+from app.settings import Settings
+from explorer import presets
 from explorer.cache import Cache
 from explorer.errors import ExplorerError
 
@@ -46,24 +49,13 @@ def tries(cache: Cache, labels: dict[int, str]) -> None:
         for number, (label, index) in enumerate(chips):
             # button texts are markdown: what people wrote is escaped there
             st.button(
-                plain_label(label), key=f"try-{number}", on_click=state.go, args=("feature",), kwargs={"feature": index}
+                plain(label, 40), key=f"try-{number}", on_click=state.go, args=("feature",), kwargs={"feature": index}
             )
         st.button("Random", shortcut="X", on_click=state.any_feature, args=(cache,), key="random")
 
 
-def plain_label(text: str, longest: int = 40) -> str:
-    """Other people's words as the text of a button: every character that markdown knows is escaped."""
-    line = " ".join(text.split())
-    line = line if len(line) <= longest else line[: longest - 1] + "…"
-    return "".join(f"\\{c}" if c in r"\`*_{}[]<>()#+-.!|~$:&^=/@" else c for c in line) or "no label"
-
-
 def cards(cache: Cache) -> None:
     """Presets that came with the cache, each a way to Steer ready to run."""
-    try:
-        from explorer import presets
-    except ImportError:
-        return
     found = presets.load(cache)[:MOST_CARDS]
     if not found:
         return
@@ -75,17 +67,8 @@ def cards(cache: Cache) -> None:
                     f'<h3 class="words">{escape(preset.title)}</h3><p class="words">{escape(preset.description)}</p>'
                 )
                 st.button(
-                    "Steer", key=f"steer-{number}", on_click=state.go, args=("steer",), kwargs=steer_query(preset)
+                    "Steer", key=f"steer-{number}", on_click=state.go, args=("steer",), kwargs=settings.write(Settings().with_preset(preset))
                 )
-
-
-def steer_query(preset) -> dict[str, str]:
-    """Query of the Steer page that is this preset, ready to run."""
-    edits = ",".join(f"{e.feature}:{e.strength:g}:{e.mode}" for e in preset.edits)
-    query = {"edits": edits}
-    if getattr(preset, "prompt", ""):
-        query["prompt"] = preset.prompt
-    return query
 
 
 def progress(cache: Cache) -> None:
