@@ -50,11 +50,13 @@ class Answer:
         pieces: Its text, a piece a token.
         ended: Whether nothing more will come.
         looped: Whether it was cut because it repeats itself from there on.
+        most: How many tokens it may have; what comes after them is the rest of the last one.
     """
 
     pieces: list[str] = field(default_factory=list)
     ended: bool = False
     looped: bool = False
+    most: int = 10**9
 
     @property
     def text(self) -> str:
@@ -68,6 +70,9 @@ class Answer:
             self.ended = True
             while self.pieces and not self.pieces[-1]:  # the token that ends an answer has no text
                 self.pieces.pop()
+            return
+        if len(self.pieces) >= self.most:
+            self.pieces[-1] += piece
             return
         self.pieces.append(piece)
         if (at := first_loop(self.pieces)) is not None:
@@ -86,7 +91,7 @@ class Run:
 
     def __init__(self, engine: Engine, question: Question, before: "Run | None" = None) -> None:
         self.engine, self.question = engine, question
-        self.baseline, self.steered = Answer(), Answer()
+        self.baseline, self.steered = (Answer(most=question.sampling.max_tokens) for _ in range(2))
         self.old_baseline: Sequence[str] = ()
         self.old_steered: Sequence[str] = ()
         self.reused = False

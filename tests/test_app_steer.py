@@ -426,3 +426,10 @@ def test_the_token_that_ends_an_answer_is_not_counted():
     for piece in ("Hi", "", None, "more"):
         answer.take(piece)
     assert (answer.pieces, answer.ended) == (["Hi"], True)
+
+
+def test_the_rest_of_a_character_is_no_token_of_its_own():
+    answer = Answer(most=2)
+    for piece in ("Hi", "", "\ufffd", None):
+        answer.take(piece)
+    assert answer.pieces == ["Hi", "\ufffd"]

@@ -51,7 +51,7 @@ def query(page) -> dict[str, list[str]]:
 
 def arrive(page, app, said: str) -> None:
     page.goto(only(app, said))
-    expect(page.get_by_role("button", name=re.compile("^Run|Run "))).to_be_visible()
+    expect(page.get_by_role("button", name=re.compile("^Run|Run "))).to_be_visible(timeout=30_000)
     page.locator("dialog[data-listening]").wait_for(state="attached")
     settled(page)
 
@@ -209,7 +209,7 @@ def test_the_share_link_opens_the_same_page_elsewhere(page, browser, app):
     fresh = browser.new_context()
     other = fresh.new_page()
     other.goto(link)
-    expect(other.get_by_role("textbox", name="Prompt", exact=True)).to_have_value("<b>& #")
+    expect(other.get_by_role("textbox", name="Prompt", exact=True)).to_have_value("<b>& #", timeout=30_000)
     expect(other.get_by_role("slider", name="Strength of feature 3")).to_have_value("1.5")
     expect(other.get_by_role("checkbox", name="Feature 3 steers")).not_to_be_checked()
     expect(other.get_by_text("seed 4, temperature 0.3")).to_be_visible()
