@@ -1,0 +1,115 @@
+"""The report: known answers for autoencoders that keep all or nothing, and figures that are computed once."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from explorer.corpus import write
+from explorer.errors import CacheError
+from explorer.model import LanguageModel
+from explorer.report import HELD_OUT, PRINTED, REPORT, SWEEP, load, printed, report
+from tests.helpers import TEXT, tiny_model
+
+HOOK = "blocks.1.hook_resid_post"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
+    return tiny_model(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture
+def world(model: LanguageModel, tmp_path: Path) -> Path:
+    write([model.text_document(f"{a} {b}") for a in TEXT for b in TEXT], tmp_path / HELD_OUT)
+    return tmp_path
+
+
+def coder(model: LanguageModel, decode, name: str = "f" * 64, encode=None) -> SimpleNamespace:
+    """An autoencoder that reads `resid` and writes `decode(resid)`; its latents are the residual stream itself."""
+    return SimpleNamespace(
+        metadata={"context_size": 64}, hook_point=HOOK, d_in=model.d_model, n_features=model.d_model,
+        fingerprint=name, encode=encode or (lambda resid: resid.float()), decode=decode,
+    )  # fmt: skip
+
+
+def values(world: Path, model: LanguageModel, some: SimpleNamespace) -> dict[str, float]:
+    return {name: figure.value for name, figure in report(world, model, some).items()}  # pyright: ignore[reportArgumentType]
+
+
+def test_an_autoencoder_that_keeps_everything_explains_everything_and_recovers_the_loss(model, world: Path):
+    found = values(world, model, coder(model, lambda acts: acts))
+    assert found["variance_explained"] == pytest.approx(1, abs=1e-6)
+    assert found["loss_recovered"] == pytest.approx(1, abs=1e-4)
+    assert found["dead_latents"] == 0
+
+
+def test_one_that_writes_the_mean_explains_nothing_and_recovers_nothing(model, world: Path):
+    rows: list[torch.Tensor] = []
+    values(world, model, coder(model, lambda acts: rows.append(acts) or acts))
+    mean = torch.cat(rows).mean(0)
+    found = values(world, model, coder(model, lambda acts: mean.expand_as(acts), "g" * 64))
+    assert found["variance_explained"] == pytest.approx(0, abs=1e-3)
+    assert found["loss_recovered"] == pytest.approx(0, abs=1e-3)
+
+
+def test_latents_that_never_fire_are_counted(model, world: Path):
+    half = model.d_model // 2
+
+    def encode(resid: torch.Tensor) -> torch.Tensor:
+        acts = resid.float().abs() + 1
+        acts[..., :half] = 0
+        return acts
+
+    assert values(world, model, coder(model, lambda acts: acts, encode=encode))["dead_latents"] == 0.5
+
+
+def test_every_figure_has_its_n_its_interval_its_meaning_and_its_command(model, world: Path):
+    figures = report(world, model, coder(model, lambda acts: acts * 0.9))  # pyright: ignore[reportArgumentType]
+    for figure in figures.values():
+        assert figure.n
+        assert figure.meaning
+        assert figure.command.startswith("persona-explorer ")
+        assert figure.low is not None
+        assert figure.high is not None
+        assert figure.low - 1e-9 <= figure.value <= figure.high + 1e-9
+    assert load(world) == figures
+    text = (world / PRINTED).read_text()
+    assert all(f"`{name}`" in text for name in figures)
+
+
+def test_figures_that_are_there_are_not_computed_again_and_those_of_another_sae_are(model, world: Path):
+    some = coder(model, lambda acts: acts)
+    first = values(world, model, some)
+    assert values(world, model, coder(model, lambda acts: acts * 0)) == first
+    other = values(world, model, coder(model, lambda acts: acts * 0, "g" * 64))
+    assert other["variance_explained"] < first["variance_explained"]
+
+
+def test_outside_text_has_figures_of_its_own_and_leaves_none_of_its_words(model, world: Path, tmp_path: Path):
+    outside = tmp_path / "outside.jsonl"
+    outside.write_text("".join(json.dumps({"chosen": f"{text} Zanzibar"}) + "\n" for text in TEXT))
+    found = report(world, model, coder(model, lambda acts: acts), outside=outside)  # pyright: ignore[reportArgumentType]
+    assert {"variance_explained_outside", "loss_recovered_outside", "dead_latents_outside"} <= found.keys()
+    assert found["variance_explained_outside"].target == ""
+    assert "Zanzibar" not in (world / REPORT).read_text() + (world / PRINTED).read_text()
+
+
+def test_a_world_without_held_out_documents_says_what_to_do(model, tmp_path: Path):
+    with pytest.raises(CacheError, match="persona-explorer make"):
+        values(tmp_path, model, coder(model, lambda acts: acts))
+
+
+def test_the_sweep_is_printed_as_a_table(tmp_path: Path):
+    run = {
+        "hook_point": HOOK,
+        "n_features": 4096,
+        "k": 32,
+        "steps": 300,
+        "variance_explained": 0.7512,
+        "dead_latents": 0.0123,
+    }
+    (tmp_path / SWEEP).write_text(json.dumps([run]))
+    assert f"| `{HOOK}` | 4,096 | 32 | 300 | 0.751 | 0.012 |" in printed("w", {}, [run])
