@@ -12,7 +12,7 @@ import streamlit as st
 
 from app import answers, resources, settings, state
 from app.engine import Engine
-from app.facts import number
+from app.facts import number, plain
 from app.runs import Question, Run
 from app.settings import BOUNDS, MOST_SLIDERS, QUESTIONS, STEP, Settings, Slider
 from explorer import presets, search
@@ -130,13 +130,6 @@ def change_presets(change: Callable[[], object]) -> None:
 
 
 # --- what is drawn
-
-
-def plain(text: str, longest: int = 48) -> str:
-    """Other people's words where Streamlit would read markdown: every sign that it knows is escaped."""
-    line = " ".join(text.split())
-    line = line if len(line) <= longest else line[: longest - 1] + "…"
-    return "".join(f"\\{c}" if c in r"\`*_{}[]<>()#+-.!|~$:&^=/@" else c for c in line) or "without words"
 
 
 def prompt_side(now: Settings) -> None:
