@@ -37,14 +37,14 @@ def main(folder: Path | None) -> None:
 
 def settle(page) -> None:
     """Until the page has stopped running."""
-    page.get_by_test_id("stMain").get_by_role("heading").first.wait_for(timeout=60_000)
+    page.get_by_test_id("stMain").get_by_test_id("stElementContainer").last.wait_for(timeout=60_000)
     page.wait_for_function("document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning'")
     page.wait_for_timeout(1500)
 
 
 def steer(page) -> None:
     """Take the first preset and let both answers be written."""
-    page.get_by_role("button", name="cruel").first.click()
+    page.get_by_role("button", name="Cruel").first.click()
     settle(page)
     page.get_by_role("button", name="Run").first.click()
     stop = time.monotonic() + 120
