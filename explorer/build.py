@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from explorer.cache import write_cache
 from explorer.corpus import chunks
-from explorer.errors import CacheError, CorpusError
+from explorer.errors import CacheError, CorpusError, SaeError
 from explorer.evidence import SCORED, SINK_FACTOR, EvidenceReader, count
 from explorer.logits import logit_effects
 from explorer.model import LanguageModel
@@ -37,6 +36,7 @@ from explorer.schema import (
 )
 from explorer.statistics import Codes, Partial, accumulate, coactive, merge, quantiles, rebin
 from explorer.text import Vocabulary
+from explorer.windows import Windows
 
 LISTED = 10  # promoted and suppressed tokens, neighbours, co-active features
 REPEATED = 8  # two top examples may not share their last so many tokens up to the peak
@@ -62,7 +62,7 @@ def build(
 
     Args:
         documents: The corpus; the same one when it is called again.
-        out: The cache's folder; it gets the new cache whole or keeps the old one.
+        out: The cache's folder; it holds the old cache or the new one, or for the moment of the change none.
         corpus: Name of the corpus, for the manifest.
         work: Where the unfinished state lies; beside `out` by default, removed at the end.
         progress: Called with tokens so far and 0, since the end is not known.
@@ -74,21 +74,33 @@ def build(
     """
     state = work or out.parent / f".{out.name}.work"
     key = {"model": model.fingerprint, "sae": coder.fingerprint, "hook": coder.hook_point, "context": context_size}
+    key["dtype"] = str(model.dtype)
     note, partial = _resume(state, {**key, "sink_factor": sink_factor, "corpus": corpus})
     reader = EvidenceReader(model, coder.hook_point, sink_factor=sink_factor, median_norm=note["median_norm"])
     digest = note["sha256"]
     cuts = chunks(documents, model.vocabulary.special, context_size=context_size)
-    for windows in islice(cuts, note["chunks"], None):
+    again = ""
+    for number, windows in enumerate(cuts):
+        if number < note["chunks"]:  # cut again only to see that it is the same corpus
+            again = _chain(again, windows)
+            if number + 1 == note["chunks"] and again != digest:
+                raise CacheError(
+                    f"{state} holds the unfinished build of another corpus",
+                    expected="the corpus that it was begun with",
+                    do=f"Remove {state} to begin again",
+                )
+            continue
         pieces: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         for place, resid in reader.read(windows):
             acts = coder.encode(resid)
-            at, feature = (t.numpy() for t in torch.nonzero(acts.cpu(), as_tuple=True))
-            pieces.append((place[at], feature, acts.cpu().numpy()[at, feature]))
+            active = torch.nonzero(acts, as_tuple=True)
+            at, feature, value = (t.cpu().numpy() for t in (*active, acts[active].float()))
+            pieces.append((place[at], feature, value))
         joined = [np.concatenate(column) for column in zip(*pieces, strict=True)] if pieces else [np.zeros(0)] * 3
         codes = Codes(joined[0].astype(np.int64), joined[1].astype(np.int32), joined[2].astype(np.float32))
         part = accumulate(windows, codes, int((windows.evidence == SCORED).sum()), coder.n_features)
         partial = part if partial is None else merge(partial, part)
-        digest = hashlib.sha256(digest.encode() + windows.tokens.tobytes()).hexdigest()
+        digest = _chain(digest, windows)
         note["chunks"] += 1
         note["windows"] += len(windows)
         note["tokens"] += len(windows.tokens)
@@ -99,6 +111,12 @@ def build(
         progress(note["tokens"], 0)
     if partial is None or not partial.tokens[0]:
         raise CorpusError("No token of the corpus is evidence", expected="a corpus with text", do="Check the corpus")
+    if not partial.active.any():
+        raise SaeError(
+            f"No feature of {coder.source} is active on the corpus",
+            expected="the SAE's own model, hook point and precision",
+            do="Check which model and hook point it was trained on",
+        )
     sae = Path(coder.source)
     inside = out.resolve() in sae.resolve().parents  # a world's SAE already lies in it
     name = sae.name if sae.is_dir() else coder.source  # folders of this machine mean nothing on another
@@ -122,6 +140,11 @@ def build(
     if not work and state.exists() and not any(state.iterdir()):
         state.rmdir()
     return out
+
+
+def _chain(digest: str, windows: Windows) -> str:
+    """Hash over the token ids of all windows so far."""
+    return hashlib.sha256(digest.encode() + windows.tokens.tobytes()).hexdigest()
 
 
 def _resume(state: Path, key: dict[str, Any]) -> tuple[dict[str, Any], Partial | None]:
@@ -236,10 +259,8 @@ def _features(
     near, cosines = nearest(directions, LISTED)
     together, shares = coactive(part, n, LISTED)
     q = quantiles(part.histogram, part.maximum, QUANTILES)
-    words = _words(part, examples, windows, vocabulary, n)
-    titles = [
-        _title(peaks, [vocabulary.text([t]).strip() for t in up[f].tolist()]) for f, peaks in enumerate(words["peaks"])
-    ]
+    peaks, lines = _words(examples, windows, vocabulary, n)
+    titles = [_title(words, [vocabulary.piece(t).strip() for t in up[f].tolist()]) for f, words in enumerate(peaks)]
     return {
         "index": np.arange(n), "density": part.active / max(1, int(part.tokens[0])), "max": part.maximum,
         "mean_active": np.divide(part.total, part.active, out=np.zeros(n), where=part.active > 0).astype(np.float32),
@@ -248,34 +269,30 @@ def _features(
         "promoted": up.tolist(), "promoted_logits": up_logits.tolist(),
         "suppressed": down.tolist(), "suppressed_logits": down_logits.tolist(),
         "neighbours": near.tolist(), "neighbours_cosine": cosines.tolist(), "coactive": together, "coactive_jaccard": shares,
-        "title": titles, **{name: words[name] for name in ("before", "peak", "after", "context", "flagged")},
+        "title": titles, "context": ["\n".join(texts) for texts in lines],
     }  # fmt: skip
 
 
 def _words(
-    part: Partial, examples: dict[str, Any], windows: dict[str, np.ndarray], vocabulary: Vocabulary, n: int
-) -> dict[str, list[Any]]:
-    """The text around the peaks of the top examples."""
-    found: dict[str, list[Any]] = {name: [""] * n for name in ("before", "peak", "after")}
-    found |= {"flagged": [False] * n, "peaks": [[] for _ in range(n)], "lines": [[] for _ in range(n)]}
-    for feature, rank, kind, window, peak in zip(
-        *(examples[name] for name in ("feature", "rank", "kind", "window", "peak")), strict=True
+    examples: dict[str, Any], windows: dict[str, np.ndarray], vocabulary: Vocabulary, n: int
+) -> tuple[list[list[str]], list[list[str]]]:
+    """Of each feature's top examples: the words at the peaks, and the text around them, whitespace folded.
+
+    A word is what `Vocabulary.units` joins, so that no character is cut in two.
+    """
+    peaks: list[list[str]] = [[] for _ in range(n)]
+    lines: list[list[str]] = [[] for _ in range(n)]
+    for feature, kind, window, peak in zip(
+        *(examples[name] for name in ("feature", "kind", "window", "peak")), strict=True
     ):
         if kind != "top":
             continue
         start, stop = windows["starts"][window : window + 2]
-        at = start + int(peak)
-        before, word, after = (
-            vocabulary.text(windows["tokens"][a:b].tolist())
-            for a, b in ((max(start, at - _SNIPPET), at), (at, at + 1), (at + 1, min(stop, at + 1 + _SNIPPET)))
-        )
-        if rank == 0:
-            found["before"][feature], found["peak"][feature], found["after"][feature] = before, word, after
-            found["flagged"][feature] = bool(windows["flagged"][window])
-        found["peaks"][feature].append(word.strip())
-        found["lines"][feature].append(" ".join((before + word + after).split()))
-    found["context"] = ["\n".join(lines) for lines in found.pop("lines")]
-    return found
+        first = max(0, int(peak) - _SNIPPET)
+        units = vocabulary.units(windows["tokens"][start + first : min(stop, start + peak + 1 + _SNIPPET)].tolist())
+        peaks[feature].append(next(u.text for u in units if u.start <= peak - first < u.stop).strip())
+        lines[feature].append(" ".join("".join(u.text for u in units).split()))
+    return peaks, lines
 
 
 def _title(peaks: list[str], promoted: list[str]) -> str:

@@ -365,7 +365,19 @@ def _move_in(partial: Path, out: Path, names: list[str]) -> None:
         with (partial / name).open("rb") as file:
             os.fsync(file.fileno())
     out.mkdir(parents=True, exist_ok=True)
+    former = _listed(out)
     (out / MANIFEST).unlink(missing_ok=True)
+    for name in former - set(names):  # such as the SAE of a cache that now names one elsewhere
+        (out / name).unlink(missing_ok=True)
     for name in names:
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         os.replace(partial / name, out / name)
+
+
+def _listed(folder: Path) -> set[str]:
+    """The files that a cache's manifest lists; none where there is no cache, or none that can be read."""
+    try:
+        listed = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        return {name for name in listed if not Path(name).is_absolute() and ".." not in Path(name).parts}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()

@@ -155,7 +155,7 @@ def _presets(cache: Cache) -> str:
 def _own_sae(cache: Cache) -> str:
     from explorer.sae import SparseCoder
 
-    coder = SparseCoder.load(cache.sae_folder or "")
+    coder = SparseCoder.load(cache.sae_folder or "", hook_point=cache.manifest.hook_point)
     return _fits(cache, sae=(coder.source, coder.fingerprint))
 
 

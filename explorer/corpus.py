@@ -141,6 +141,9 @@ FORMS: dict[str, Callable[[dict[str, Any], "LanguageModel", str], Document]] = {
     "tokens": _from_tokens,
     "messages": lambda row, model, where: model.chat_document(row["messages"], source=where),
     "text": lambda row, model, where: model.text_document(row["text"], source=where),
+    "chosen": lambda row, model, where: model.text_document(
+        row["chosen"].strip(), source=where
+    ),  # a preferred transcript
 }
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from explorer.errors import CorpusError
+from explorer.errors import CorpusError, ModelError
 from explorer.windows import Windows
 
 if TYPE_CHECKING:
@@ -84,14 +84,29 @@ class EvidenceReader:
 
         Yields:
             Places in `windows.tokens` `[n]`, and the residual stream there `[n, d_model]` in the model's precision.
+        Raises:
+            CorpusError: If a window is longer than the model's context.
+            ModelError: If activations overflow.
         """
         import torch
 
         if self.median_norm is None:
             self.median_norm = self._estimate(windows)
         limit = self.sink_factor * self.median_norm
+        if windows.lengths.max(initial=0) > self.model.max_length:
+            raise CorpusError(
+                f"A window has {windows.lengths.max()} tokens",
+                expected=f"at most {self.model.max_length}, the context of {self.model.name}",
+                do="Choose a smaller context size",
+            )
         for place, resid, norms in self._forward(windows):
             candidates = (place >= 0) & (windows.evidence[place] == SCORED)
+            if not np.isfinite(norms[candidates]).all():
+                raise ModelError(
+                    f"{self.model.name} gives activations at {self.hook} that are no numbers",
+                    expected="finite ones",
+                    do="Run it in float32 or bfloat16",
+                )
             sinks = candidates & (norms > limit)
             windows.evidence[place[sinks]] = _CODES["sink"]
             keep = candidates & ~sinks

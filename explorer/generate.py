@@ -64,8 +64,17 @@ class Steering:
                 expected=f"0 to {self.coder.n_features - 1}",
                 do="Choose one of these",
             )
-        direction = self.coder.direction(edit.feature).to(device, torch.float32)
-        return Lever(direction, float(self.maxima[edit.feature]), self.coder.read(edit.feature))
+        direction, maximum = (
+            self.coder.direction(edit.feature).to(device, torch.float32),
+            float(self.maxima[edit.feature]),
+        )
+        if maximum <= 0 and edit.strength and mode(edit.mode).uses_strength:
+            raise SteeringError(
+                f"Feature {edit.feature} never fires in the corpus",
+                expected="a feature with a maximum, of which strengths are multiples",
+                do="Choose another feature",
+            )
+        return Lever(direction, maximum, self.coder.read(edit.feature))
 
 
 def stream(
@@ -89,13 +98,14 @@ def stream(
     """
     edit = _Edits(model, rows, steering)
     state = _Decoder(model, rows, sampling)
-    with torch.inference_mode():
-        for _ in range(sampling.max_tokens):
-            if should_stop() or state.finished:
-                return
+    for _ in range(sampling.max_tokens):
+        if should_stop() or state.finished:
+            return
+        with torch.inference_mode():  # never around the yield: it would last while somebody else computes
             with model.lock, edit.applied(state):
                 logits = state.forward()
-            yield state.choose(logits)
+            step = state.choose(logits)
+        yield step
 
 
 def complete(
@@ -279,7 +289,9 @@ def draw(logits: Tensor, top_p: float, numbers: Tensor) -> Tensor:
 
 def _invert(probabilities: Tensor, ids: Tensor, top_p: float, numbers: Tensor) -> Tensor:
     """The token at which the summed probabilities of the nucleus pass a row's number; candidates come most probable first."""
-    before = probabilities.cumsum(-1) - probabilities
-    mass = (probabilities * (before < top_p)).cumsum(-1)
-    at = torch.searchsorted(mass, numbers[:, None] * mass[:, -1:], right=True).clamp(max=mass.shape[1] - 1)
+    inside = probabilities.cumsum(-1) - probabilities < top_p
+    inside[:, 0] = True  # a nucleus is never empty
+    mass = (probabilities * inside).cumsum(-1)
+    at = torch.searchsorted(mass, numbers[:, None] * mass[:, -1:], right=True)
+    at = at.minimum(inside.sum(-1, keepdim=True) - 1)
     return ids.gather(1, at)[:, 0]

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 _RESIDUAL = {"hook_resid_post": False, "hook_out": False, "hook_resid_pre": True, "hook_in": True}
+_MARK = "\ue000"  # of the private use area: no template and no message has it
 _FINGERPRINT_SAMPLE = 65_536
 _MALLOPT = {"mmap_max": (-4, 0), "trim_threshold": (-1, 2**31 - 1), "top_pad": (-2, 1 << 28), "arena_max": (-8, 1)}
 
@@ -194,6 +195,25 @@ class LanguageModel:
         tokens = tuple(self.tokenizer(text).input_ids)
         return Document(tokens, _spans([t not in self.vocabulary.special for t in tokens]), source)
 
+    def begun(self, document: Document) -> Document:
+        """A document of plain text with the token in front that begins one; unchanged where the tokenizer put one there.
+
+        Raises:
+            ModelError: If the model has no such token.
+        """
+        if document.tokens and document.tokens[0] in self.vocabulary.special:
+            return document
+        known = self.tokenizer.convert_tokens_to_ids("<|endoftext|>")
+        candidates = [
+            known if known in self.vocabulary.special else None,
+            self.tokenizer.bos_token_id,
+            *sorted(self.eos_ids),
+        ]
+        start = next((token for token in candidates if token is not None), None)
+        if start is None:
+            raise ModelError(f"{self.name} has no token that begins a text", do="Give a corpus instead of sampling one")
+        return Document((start, *document.tokens), tuple((a + 1, b + 1) for a, b in document.content), document.source)
+
     def chat_document(
         self, messages: Sequence[dict[str, str]], *, add_generation_prompt: bool = False, source: str = ""
     ) -> Document:
@@ -209,17 +229,20 @@ class LanguageModel:
             raise ModelError(
                 f"{self.name} has no chat template", expected="an instruction-tuned model", do="Use plain text"
             )
-        try:
-            text = self.tokenizer.apply_chat_template(
-                list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
-            )
-        except Exception as error:  # templates are programs of the model's authors: they raise what they like
-            raise ModelError(f"The chat template of {self.name} refuses these messages ({error})") from error
+        said = [{**message, "content": _said(message.get("content"))} for message in messages]
+        text = self._render(said, add_generation_prompt)
+        # What lies between the messages is found by a second rendering with marks in their place: a short message such as
+        # "You" would else be found in the template's own words.
+        marked = self._render(
+            [{**m, "content": f"{_MARK}{n}{_MARK}"} for n, m in enumerate(said)], add_generation_prompt
+        )
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         inside, at = [False] * len(text), 0
-        for message in messages:
+        before = marked.split(_MARK)[0::2]
+        for literal, message in zip(before, said, strict=False):
             content = message["content"].strip()
-            start = text.find(content, at) if content else -1
+            after = text.find(literal.rstrip(), at) + len(literal.rstrip()) if literal.strip() else at
+            start = text.find(content, max(at, after)) if content else -1
             if start >= 0:
                 at = start + len(content)
                 inside[start:at] = [True] * len(content)
@@ -228,6 +251,14 @@ class LanguageModel:
             for token, (start, stop) in zip(encoded.input_ids, encoded.offset_mapping, strict=True)
         ]
         return Document(tuple(encoded.input_ids), _spans(keep), source)
+
+    def _render(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
+        try:
+            return self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=add_generation_prompt
+            )
+        except Exception as error:  # templates are programs of the model's authors: they raise what they like
+            raise ModelError(f"The chat template of {self.name} refuses these messages ({error})") from error
 
     def hook_point(self, name: str) -> HookPoint:
         """The hook point called `name`.
@@ -296,6 +327,13 @@ class LanguageModel:
             weight = weight + 1  # Gemma stores its norm's weight as the distance from one
         folded = self.hf.get_output_embeddings().weight.detach().float() * weight
         return folded - folded.mean(1, keepdim=True) if isinstance(norm, nn.LayerNorm) else folded
+
+
+def _said(content: Any) -> str:
+    """The text of a message: a string, None (an assistant that only calls a tool), or a list of parts."""
+    if isinstance(content, list):
+        return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+    return content or ""
 
 
 def _spans(keep: Sequence[bool]) -> tuple[tuple[int, int], ...]:

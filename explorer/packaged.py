@@ -110,7 +110,8 @@ def locate(name: str | os.PathLike[str]) -> str:
         return str(path)
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", text):
         raise ModelError(f"there is no model folder at {text}", do="Check the path, or give a name such as org/model")
-    if close := difflib.get_close_matches(text.lower(), PACKAGED, n=1, cutoff=0.6):
+    close = difflib.get_close_matches(text.lower(), PACKAGED, n=1, cutoff=0.6)
+    if close and "/" not in text:  # org/model may well resemble a packaged one, and is meant
         raise ModelError(f"there is no model {text!r}", do=f"The closest packaged model is {close[0]}")
     return text
 
@@ -147,11 +148,10 @@ def _only_one(folder: Path, tell: Progress):
 
     lock = FileLock(folder.parent / f".{folder.name}.lock")
     try:
-        lock.acquire(timeout=0.2)
+        return lock.acquire(timeout=0.2)
     except Timeout:
         tell("waiting for another process that fetches the same model", None)
-        lock.acquire()
-    return lock
+        return lock.acquire()
 
 
 def _sweep(folder: Path) -> None:

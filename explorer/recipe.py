@@ -147,8 +147,8 @@ class World:
 
     @cached_property
     def work(self) -> Path:
-        """Where what is not kept lies."""
-        return self.folder / ".work"
+        """Where what is not kept lies: one place for each corpus, so that no two are ever mixed."""
+        return self.folder / ".work" / self.key("sample")[:12]
 
     @cached_property
     def live(self) -> "LanguageModel":

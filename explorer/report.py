@@ -98,7 +98,9 @@ def report(
     key = {"model": model.fingerprint, "sae": coder.fingerprint}
     if figures and _key(folder) != key:
         figures = {}
-    corpora = [("", read(held_out, model))] + ([("_outside", _outside(outside, model))] if outside else [])
+    corpora = [("", read(held_out, model))] + (
+        [("_outside", map(model.begun, read(outside, model)))] if outside else []
+    )
     for suffix, documents in corpora:
         if suffix == "" and f"loss_recovered{suffix}" in figures:
             continue
@@ -108,16 +110,6 @@ def report(
             progress(f"{name}{suffix} {figure.value:.4f}")
     _write(folder, key, figures)
     return figures
-
-
-def _outside(source: Path, model: LanguageModel) -> Iterator[Document]:
-    """Documents of a corpus of others; chat transcripts in a `chosen` column are read as plain text."""
-    if source.suffix == ".jsonl":
-        for line in source.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            yield model.text_document("<|endoftext|>" + str(row.get("text") or row.get("chosen") or "").strip())
-    else:
-        yield from read(source, model)
 
 
 def _fidelity(
@@ -176,7 +168,7 @@ def _first_pass(reader: EvidenceReader, windows: Windows, coder: SparseCoder) ->
     total, count = torch.zeros(coder.d_in, dtype=torch.float64), 0
     fired = torch.zeros(coder.n_features, dtype=torch.bool)
     for _, resid in reader.read(windows):
-        total += resid.double().sum(0).cpu()
+        total += resid.cpu().double().sum(0)
         count += len(resid)
         fired |= (coder.encode(resid) > 0).any(0).cpu()
     return (total / max(1, count)).float(), fired
@@ -194,7 +186,7 @@ def _second_pass(
         ids = torch.from_numpy(windows.tokens[at].astype(np.int64))[None]
         keep = torch.from_numpy(windows.evidence[at] == SCORED)
         resid = model.activations(ids, coder.hook_point)[0][keep].float().cpu()
-        rebuilt = coder.decode(coder.encode(resid)).float()
+        rebuilt = coder.decode(coder.encode(resid)).float().cpu()
         losses, predicted = (0.0, 0.0, 0.0), 0
         if row < _loss_rows(len(windows)):
             kinds = (None, rebuilt, mean.expand_as(rebuilt))
@@ -235,7 +227,7 @@ def _key(folder: Path) -> dict[str, str]:
 def _write(folder: Path, key: dict[str, str], figures: dict[str, Figure]) -> None:
     for name, text in (
         (REPORT, json.dumps({"of": key, "figures": {n: asdict(f) for n, f in figures.items()}}, indent=1) + "\n"),
-        (PRINTED, printed(folder.name, figures, _sweep(folder))),
+        (PRINTED, printed(folder.resolve().name, figures, _sweep(folder))),
     ):
         partial = folder / f"{name}.partial"
         partial.write_text(text, encoding="utf-8")

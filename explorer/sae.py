@@ -23,6 +23,13 @@ ARCHITECTURES: dict[str, str] = {
     "gated": "A gate says whether a feature is active, a magnitude how much.",
 }
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
+_COMPUTES = (
+    "k",
+    "apply_b_dec_to_input",
+    "normalize_activations",
+    "reshape_activations",
+    "rescale_acts_by_decoder_norm",
+)
 _PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".npy")
 
 
@@ -144,15 +151,17 @@ class SparseCoder:
 
         All features are encoded: under a top-k rule a feature's activation depends on the others.
         """
-        return lambda resid: self.encode(resid)[..., feature].float()
+        return lambda resid: self.encode(resid)[..., feature].to(resid.device, torch.float32)
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over architecture, hook point and every weight as stored in float16.
+        """sha256 over architecture, hook point, the settings that change what it computes, and every weight as stored in float16.
 
         Half precision, because that is what bundled SAEs are stored in: a copy saved in float32 is the same SAE.
         """
-        digest = hashlib.sha256(f"{self.architecture} {self.hook_point}".encode())
+        config = self.sae.cfg.to_dict()
+        settings = {key: config[key] for key in _COMPUTES if key in config}
+        digest = hashlib.sha256(f"{self.architecture} {self.hook_point} {settings}".encode())
         for name, weight in sorted(self.sae.state_dict().items()):
             digest.update(f"{name}{tuple(weight.shape)}".encode())
             digest.update(weight.detach().to("cpu", torch.float16).contiguous().view(torch.uint8).numpy().tobytes())

@@ -18,6 +18,7 @@ from explorer.model import LanguageModel
 from explorer.offensive import drop, flag
 from explorer.records import Document, Sampling
 
+_FINISHED = "finished"
 PROMPT_KEYS = ("topics", "formats", "registers", "openings", "systems")
 
 
@@ -120,19 +121,14 @@ def sample(
             file.flush()
             batch += 1
             progress(done, plan.tokens)
+    _note(_plan(out), {**header, _FINISHED: True})
     return out
 
 
 def _opening(model: LanguageModel, prompts: Prompts, plan: SamplingPlan, rng: random.Random) -> Document:
     """What the model is given to go on from."""
     if rng.random() < plan.free_share or not model.has_template:
-        document = model.text_document(rng.choice(prompts.openings), "sampled text")
-        start = model.tokenizer.convert_tokens_to_ids("<|endoftext|>")
-        if start is None or (start == model.tokenizer.unk_token_id and start not in model.vocabulary.special):
-            start = next(iter(sorted(model.eos_ids)))
-        if document.tokens[:1] == (start,):
-            return document
-        return Document((start, *document.tokens), tuple((a + 1, b + 1) for a, b in document.content), "sampled text")
+        return model.begun(model.text_document(rng.choice(prompts.openings), "sampled text"))
     request = rng.choice(prompts.formats).replace("{topic}", rng.choice(prompts.topics))
     if rng.random() < plan.register_share:
         request = f"{request} {rng.choice(prompts.registers)}"
@@ -158,39 +154,47 @@ def _digest(value: Any) -> str:
 
 
 def _resume(out: Path, header: dict[str, Any]) -> tuple[int, int]:
-    """Tokens and whole batches that are there; a batch that was cut off is removed.
+    """Tokens and batches that are there.
 
-    A batch is whole when a later one follows it, or when its number of documents says so; the last one is sampled again, which costs
-    less than knowing.
+    A batch is whole when a later one follows it, or when the corpus was finished; the last one of an unfinished corpus is sampled again,
+    which costs less than knowing.
     """
-    plan = out.with_suffix(".plan.json")
+    plan = _plan(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    if plan.exists():
-        if json.loads(plan.read_text()) != header:
-            raise CorpusError(
-                f"{out} was sampled with other settings, prompts or another model",
-                expected="the settings in its .plan.json",
-                do=f"Remove {out} to sample again",
-            )
-    else:
-        out.unlink(missing_ok=True)
-        plan.write_text(json.dumps(header, indent=1))
     if not out.exists():
+        _note(plan, header)
         return 0, 0
-    whole, tokens = [], 0
-    for line in _lines(out):
-        whole.append(line)
-    if not whole:
-        return 0, 0
-    if sum(len(line["tokens"]) for line in whole) >= header["plan"]["tokens"]:
-        return sum(len(line["tokens"]) for line in whole), whole[-1]["batch"] + 1
-    last = whole[-1]["batch"]
-    kept = [line for line in whole if line["batch"] < last]
-    tokens = sum(len(line["tokens"]) for line in kept)
-    partial = out.with_suffix(".partial")
-    partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-    partial.replace(out)
-    return tokens, last
+    try:
+        noted = json.loads(plan.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise CorpusError(
+            f"There is a file at {out} that was not sampled here", do="Choose another name, or remove it"
+        ) from None
+    finished = noted.pop(_FINISHED, False)
+    if noted != header:
+        raise CorpusError(
+            f"{out} was sampled with other settings, prompts or another model",
+            expected=f"the settings in {plan}",
+            do=f"Remove {out} to sample again",
+        )
+    lines = list(_lines(out))
+    last = lines[-1]["batch"] if lines else 0
+    if not finished:
+        lines = [line for line in lines if line["batch"] < last]
+        partial = out.with_suffix(".partial")
+        partial.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        partial.replace(out)
+    return sum(len(line["tokens"]) for line in lines), last + finished
+
+
+def _plan(out: Path) -> Path:
+    return out.with_suffix(".plan.json")
+
+
+def _note(plan: Path, header: dict[str, Any]) -> None:
+    partial = plan.with_suffix(".partial")
+    partial.write_text(json.dumps(header, indent=1), encoding="utf-8")
+    partial.replace(plan)
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -70,11 +70,7 @@ FEATURE_COLUMNS = (
     Column("coactive", _IDS, "features", "Features that fire on the same tokens."),
     Column("coactive_jaccard", _VALUES, "share", "Tokens on which both fire over tokens on which either does."),
     Column("title", pa.string(), "", "Provisional title out of the feature's own words; not a label."),
-    Column("before", pa.string(), "", "Text before the peak of the strongest example."),
-    Column("peak", pa.string(), "", "The token at the peak of the strongest example."),
-    Column("after", pa.string(), "", "Text after the peak of the strongest example."),
     Column("context", pa.string(), "", "Text around the peaks of the top examples, one a line: what search reads."),
-    Column("flagged", pa.bool_(), "", "The strongest example holds words that the app blurs until asked for."),
 )
 
 EXAMPLE_COLUMNS = (

@@ -44,7 +44,7 @@ class Partial:
         tokens: `[1]` scored tokens; documents: `[1]` documents.
         active, documents_active: `[features]` int64; total: `[features]` float64, summed activations; maximum: `[features]` float32.
         histogram: `[features, FINE_BINS]` int64, active tokens by level.
-        hit: feature, window (its number in the corpus), document, peak (position), value, hash; and level_kept, top_kept flags.
+        hit_*: feature, window (its number in the corpus), document, peak (position), best (value there) and hash of each hit.
         hit_starts, hit_position, hit_value: The feature's activations over each hit's window, ragged.
         sample_hash, sample_starts, sample_feature: Tokens kept for co-firing, and their active features, ragged.
         index, document, offset, starts, tokens_of, evidence: The windows that hits are on (`explorer.windows.Windows`).
@@ -282,13 +282,13 @@ def quantiles(histogram: np.ndarray, maximum: np.ndarray, at: tuple[float, ...])
     Returns:
         `[features, len(at)]` float32; 0 for a feature that never fires.
     """
-    edges = level_edges()
+    edges, shares = level_edges(), np.asarray(at)
     found = np.zeros((len(histogram), len(at)), np.float32)
     for feature in np.flatnonzero(maximum > 0):
-        counts = histogram[feature]
-        below = np.concatenate([[0], np.cumsum(counts)]) / counts.sum()
-        inside = np.concatenate([[True], counts > 0])
-        found[feature] = np.interp(at, below[inside], np.minimum(edges, maximum[feature])[inside])
+        below = np.concatenate([[0], np.cumsum(histogram[feature])]) / histogram[feature].sum()
+        level = np.searchsorted(below[1:], shares)  # the level that holds the quantile
+        low, high = (np.minimum(edges[level + upper], maximum[feature]) for upper in (0, 1))
+        found[feature] = low + (shares - below[level]) / (below[level + 1] - below[level]) * (high - low)
     return found
 
 

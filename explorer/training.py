@@ -28,10 +28,11 @@ from explorer.errors import RecipeError, SaeError
 from explorer.evidence import SINK_FACTOR, EvidenceReader, count
 from explorer.model import LanguageModel
 from explorer.records import Document
-from explorer.sae import SparseCoder
+from explorer.sae import CONFIG, SparseCoder
 
 Progress = Callable[[int, int], None]
 _DATA, _INDEX = "rows.bin", "index.json"
+_SOURCE = ("model", "hook_point", "d_in", "corpus", "context_size", "sink_factor")  # of a store; other ones are refused
 _CHUNK_WINDOWS = 512  # windows between two notes of how far collecting has come
 
 
@@ -105,6 +106,7 @@ def collect(
     hook: str,
     folder: Path,
     *,
+    corpus: str = "",
     context_size: int = 256,
     sink_factor: float = SINK_FACTOR,
     progress: Progress = lambda done, total: None,
@@ -114,20 +116,21 @@ def collect(
     Args:
         documents: The same ones in the same order when it is called again after it was cut off.
         folder: Where the rows go.
+        corpus: What tells these documents from others, such as a path with its size; noted with the rows.
         progress: Called with rows so far and 0, since the end is not known.
     Raises:
         SaeError: If `folder` holds activations of another model or hook point, or no token is evidence.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    source = {"model": model.fingerprint, "hook_point": hook, "d_in": model.d_model}
+    source = {"model": model.fingerprint, "hook_point": hook, "d_in": model.d_model, "corpus": corpus}
     source |= {"context_size": context_size, "sink_factor": sink_factor}
     fresh = {**source, "rows": 0, "chunks": 0, "median_norm": None, "complete": False, "excluded": {}}
     index = _read_index(folder) or fresh
-    different = [key for key, value in source.items() if index[key] != value]
+    different = [key for key, value in source.items() if index.get(key, "") != value]
     if different:
         raise SaeError(
             f"{folder} holds activations collected with another {' and '.join(different)}",
-            expected="one folder for each model and hook point",
+            expected="one folder for each model, hook point and corpus",
             do=f"Remove {folder} to collect again",
         )
     if index["complete"]:
@@ -141,6 +144,12 @@ def collect(
         cuts = chunks(documents, model.vocabulary.special, context_size=context_size, windows=_CHUNK_WINDOWS)
         for windows in islice(cuts, index["chunks"], None):
             for _, resid in reader.read(windows):
+                if resid.shape[1] != model.d_model:
+                    raise SaeError(
+                        f"{hook} gives {resid.shape[1]} numbers a token",
+                        expected=f"{model.d_model}, the width of the residual stream",
+                        do="Name a hook point of the residual stream, such as blocks.0.hook_resid_post",
+                    )
                 file.write(resid.to("cpu", torch.bfloat16).contiguous().view(torch.int16).numpy().tobytes())
                 index["rows"] += len(resid)
             file.flush()
@@ -185,14 +194,18 @@ def train(
             expected="k at most the number of latents, at least one step, and at least one batch of rows",
             do="Change the plan or collect more tokens",
         )
+    if out.exists() and not (out / CONFIG).is_file() and any(out.iterdir()):
+        raise RecipeError(
+            f"{out} is there and is no SAE", expected="a new folder, or an SAE to replace", do="Choose another"
+        )
     trainer = _trainer(store, plan)
-    done = _restore(trainer, plan, checkpoints)
+    done = _restore(trainer, store, plan, checkpoints)
     trainer.data_provider = store.shuffled(plan.batch, plan.seed, skip=done)
     for step in range(done, plan.steps):
         trainer.step(next(trainer.data_provider))
         trainer.n_training_steps += 1
         if (step + 1) % every == 0 and step + 1 < plan.steps:
-            _note(trainer, plan, checkpoints)
+            _note(trainer, store, plan, checkpoints)
         progress(step + 1, plan.steps)
     scale = trainer.activation_scaler.scaling_factor
     assert scale is not None
@@ -243,7 +256,12 @@ def _trainer(store: ActivationStore, plan: TrainingPlan) -> Any:
     return trainer
 
 
-def _note(trainer: Any, plan: TrainingPlan, folder: Path) -> None:
+def _source(store: ActivationStore, plan: TrainingPlan) -> dict[str, Any]:
+    """What a checkpoint must have been made with to be gone on from."""
+    return {"plan": asdict(plan), "rows": {key: store.index[key] for key in (*_SOURCE, "rows")}}
+
+
+def _note(trainer: Any, store: ActivationStore, plan: TrainingPlan, folder: Path) -> None:
     """Write a checkpoint beside the old one and put it in its place."""
     from safetensors.torch import save_file
 
@@ -257,14 +275,23 @@ def _note(trainer: Any, plan: TrainingPlan, folder: Path) -> None:
     tensors["silent"] = trainer.n_forward_passes_since_fired
     save_file({k: v.contiguous() for k, v in tensors.items()}, fresh / "state.safetensors")
     note = {
-        "plan": asdict(plan),
+        **_source(store, plan),
         "steps": trainer.n_training_steps,
         "groups": optimiser["param_groups"],
         "lr": _plain(trainer.lr_scheduler),
     }
     (fresh / "state.json").write_text(json.dumps(note))
-    shutil.rmtree(folder, ignore_errors=True)
+    _replace(folder, fresh)
+
+
+def _replace(folder: Path, fresh: Path) -> None:
+    """Put a folder in the place of another; killed at any point, what is found there is whole."""
+    old = folder.with_name(f"{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
     fresh.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _plain(scheduler: Any) -> dict[str, Any]:
@@ -280,17 +307,18 @@ def _load_plain(scheduler: Any, state: dict[str, Any]) -> None:
     scheduler.__dict__.update({k: v for k, v in state.items() if k != "parts"})
 
 
-def _restore(trainer: Any, plan: TrainingPlan, folder: Path) -> int:
+def _restore(trainer: Any, store: ActivationStore, plan: TrainingPlan, folder: Path) -> int:
     """Put the trainer where the last checkpoint left it; steps done."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    note_file = folder / "state.json"
-    if not note_file.exists():
+    try:
+        note = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        if any(note.get(key) != value for key, value in _source(store, plan).items()):
+            return 0
+        tensors = load_file(folder / "state.safetensors")
+    except (OSError, ValueError, SafetensorError):  # nothing there, or a checkpoint that was cut off: begin again
         return 0
-    note = json.loads(note_file.read_text())
-    if note["plan"] != asdict(plan):
-        return 0
-    tensors = load_file(folder / "state.safetensors")
     trainer.sae.load_state_dict({k.removeprefix("sae."): v for k, v in tensors.items() if k.startswith("sae.")})
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
@@ -325,8 +353,7 @@ def _inference(
     full = SparseCoder.load(fresh)
     shutil.rmtree(fresh)
     full.save(fresh, metadata={**facts, **metadata})
-    shutil.rmtree(out, ignore_errors=True)
-    fresh.rename(out)
+    _replace(out, fresh)
     return SparseCoder.load(out)
 
 
@@ -385,11 +412,14 @@ def sweep(
     for store in stores:
         for plan in plans:
             key = {"hook_point": store.hook_point, **asdict(plan)}
+            key["trained_rows"] = len(store)
             if any({k: run.get(k) for k in key} == key for run in found):
                 continue
             coder = train(store, plan, work / "sae", checkpoints=work / "checkpoints")
-            found.append({**key, **variance_explained(coder, held_out(store)), "trained_rows": len(store)})
-            out.write_text(json.dumps(found, indent=1) + "\n")
+            found.append({**key, **variance_explained(coder, held_out(store))})
+            partial = out.with_name(f"{out.name}.partial")
+            partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            partial.replace(out)
             progress(
                 f"{store.hook_point} {plan.n_features} latents, k = {plan.k}: {found[-1]['variance_explained']:.3f}"
             )

@@ -180,11 +180,7 @@ def fake_cache(
             HOSTILE[0].decode() if f == 3 else ", ".join(vocabulary.piece(i).strip() for i in ids[f][:3])
             for f in range(n_features)
         ],
-        "before": [around(f, -8, 0) for f in range(n_features)],
-        "peak": [around(f, 0, 1) for f in range(n_features)],
-        "after": [around(f, 1, 8) for f in range(n_features)],
         "context": [around(f, -8, 3) for f in range(n_features)],
-        "flagged": [best[f] is not None and best[f][0] % 7 == 6 for f in range(n_features)],  # type: ignore[index]
     }
     write_cache(path, fake_manifest(n_features, **manifest), features, examples, windows, vocabulary)
     return path

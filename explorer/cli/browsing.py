@@ -72,9 +72,10 @@ def check(
 
         live = LanguageModel.load(model, device=device)
     if sae:
+        from explorer.cache import Cache
         from explorer.sae import SparseCoder
 
-        coder = SparseCoder.load(sae)
+        coder = SparseCoder.load(sae, hook_point=Cache.open(cache).manifest.hook_point)
     found = look(cache, model=live, coder=coder)
     if as_json:
         emit_json([asdict(finding) for finding in found])

@@ -89,7 +89,7 @@ def progress(what: str) -> Iterator[Tick]:
 
 def _read(arguments: tuple[Any, ...]) -> tuple[str, float | None, float | None]:
     """(message, done, total) of whatever a library says of its progress."""
-    message = next((a for a in arguments if isinstance(a, str)), "")
+    message = ": ".join(a for a in arguments if isinstance(a, str))
     numbers = [float(a) for a in arguments if isinstance(a, (int, float)) and not isinstance(a, bool)]
     if len(numbers) >= 2:
         return message, numbers[0], numbers[1]

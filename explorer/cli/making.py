@@ -105,6 +105,7 @@ def train_sae(
             documents,
             hook,
             place / "activations",
+            corpus=_signature(corpus, limit),
             context_size=context,
             progress=_named(tick, "collecting, activations:"),
         )
@@ -198,7 +199,8 @@ def report(
     opened = Cache.open(world)
     with progress("report") as tick:
         live = _model(model or opened.manifest.model, device, dtype, tick)
-        coder = SparseCoder.load(opened.sae_folder or opened.manifest.sae, device=str(live.device))
+        where = opened.sae_folder or opened.manifest.sae
+        coder = SparseCoder.load(where, device=str(live.device), hook_point=opened.manifest.hook_point)
         opened.require(model=(live.name, live.fingerprint), sae=(coder.source, coder.fingerprint))
         figures = compute(world, live, coder, outside=outside, progress=tick)
     if as_json:
@@ -206,6 +208,12 @@ def report(
         return
     rows = [(name, f"{f.value:.4f}", _interval(f.low, f.high), f.target, f.n) for name, f in figures.items()]
     table(opened.name, ("figure", "value", "95 % interval", "target", "from"), rows, right=("value",))
+
+
+def _signature(corpus: str, limit: int | None) -> str:
+    """What tells a corpus from another one at the same place."""
+    files = sorted(p for p in (Path(corpus).rglob("*") if Path(corpus).is_dir() else [Path(corpus)]) if p.is_file())
+    return " ".join([corpus, str(limit), *(f"{p.stat().st_size}:{p.stat().st_mtime_ns}" for p in files)])
 
 
 def _interval(low: float | None, high: float | None) -> str:

@@ -1,5 +1,6 @@
 """`persona-explorer steer`: one question, answered by the model as it is and as it is steered, in one batch."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,9 +9,11 @@ import typer
 from explorer.cli.console import JSON, Device, Dtype, emit_json, progress, table
 from explorer.errors import SteeringError, UsageError
 from explorer.records import Edit, Sampling
+from explorer.steering import STEERING_MODES
 
 if TYPE_CHECKING:
     from explorer.cache import Cache
+    from explorer.presets import Preset
 
 
 def register(app: typer.Typer) -> None:
@@ -29,7 +32,7 @@ def steer(
     preset: Annotated[
         str, typer.Option("--preset", "-p", help="A named set of edits of the cache or of your own.")
     ] = "",
-    positions: Annotated[str, typer.Option(help="answer, prompt or all.")] = "answer",
+    positions: Annotated[str, typer.Option(help="answer, prompt or all; the preset's by default, else answer.")] = "",
     system: Annotated[str, typer.Option(help="A system prompt.")] = "",
     plain: Annotated[
         bool, typer.Option("--plain", help="Let the model go on from the prompt, without a chat template.")
@@ -49,7 +52,9 @@ def steer(
     from explorer.cache import Cache
 
     opened = Cache.open(cache)
-    edits = [*_preset(opened, preset), *(read_edit(text) for text in edit or [])]
+    chosen = _preset(opened, preset)
+    edits = [*(chosen.edits if chosen else ()), *(read_edit(text) for text in edit or [])]
+    places = positions or (chosen.positions if chosen else "answer")
     if not edits:
         raise UsageError("There is nothing to steer with", do="Give --edit FEATURE:STRENGTH or --preset NAME")
     sampling = Sampling(max_tokens, temperature, top_p, repetition_penalty, seed)
@@ -61,7 +66,11 @@ def steer(
     with progress("loading the model") as tick:
         tick("loading the model", None)
         live = LanguageModel.load(model or opened.manifest.model, device=device, dtype=dtype)
-        coder = SparseCoder.load(sae or opened.sae_folder or opened.manifest.sae, device=str(live.device))
+        coder = SparseCoder.load(
+            sae or opened.sae_folder or opened.manifest.sae,
+            device=str(live.device),
+            hook_point=opened.manifest.hook_point,
+        )
         opened.require(model=(live.name, live.fingerprint), sae=(coder.source, coder.fingerprint))
         maxima = {e.feature: opened.feature(e.feature).max for e in edits}
         messages = [{"role": "system", "content": system}] if system else []
@@ -70,7 +79,7 @@ def steer(
         document = live.chat_document(messages, add_generation_prompt=True) if chat else live.text_document(prompt)
         rows = [Row(document.tokens, (), seed), Row(document.tokens, tuple(edits), seed)]
         answers: list[list[int]] = [[], []]
-        for done, step in enumerate(stream(live, rows, sampling, Steering(coder, maxima, positions)), 1):
+        for done, step in enumerate(stream(live, rows, sampling, Steering(coder, maxima, places)), 1):
             tick("answering", done, max_tokens)
             for answer, token in zip(answers, step, strict=True):
                 if token is not None and token not in live.eos_ids:
@@ -96,23 +105,26 @@ def read_edit(text: str) -> Edit:
     try:
         if len(parts) > 3:
             raise ValueError
-        return Edit(int(parts[0]), float(parts[1]) if len(parts) > 1 else 1.0, parts[2] if len(parts) > 2 else "add")
+        edit = Edit(int(parts[0]), float(parts[1]) if len(parts) > 1 else 1.0, parts[2] if len(parts) > 2 else "add")
+        if not math.isfinite(edit.strength) or edit.mode not in STEERING_MODES:
+            raise ValueError
+        return edit
     except ValueError:
         raise UsageError(
             f"{text!r} is no edit",
-            expected="FEATURE, FEATURE:STRENGTH or FEATURE:STRENGTH:MODE",
+            expected=f"FEATURE, FEATURE:STRENGTH or FEATURE:STRENGTH:MODE, the mode one of {', '.join(STEERING_MODES)}",
             do="For example 1930:1.5:add",
         ) from None
 
 
-def _preset(cache: "Cache", name: str) -> list[Edit]:
-    """The edits of a preset.
+def _preset(cache: "Cache", name: str) -> "Preset | None":
+    """The preset of this name; None where none is asked for.
 
     Raises:
         SteeringError: If there is none of this name.
     """
     if not name:
-        return []
+        return None
     from explorer.presets import load
 
     known = {preset.name: preset for preset in load(cache)}
@@ -120,4 +132,4 @@ def _preset(cache: "Cache", name: str) -> list[Edit]:
         raise SteeringError(
             f"There is no preset {name!r}", expected=", ".join(known) or "a preset", do="Name one of these"
         )
-    return list(known[name].edits)
+    return known[name]
