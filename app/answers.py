@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from html import escape
 
+from app.facts import veiled
 from app.runs import Answer, Run
-from explorer.offensive import spans
 from explorer.steering import STEERING_MODES
 
 _NOTES = {
@@ -136,35 +136,8 @@ def prose(pieces: Sequence[str], same: int = 0, *, old: bool = False, looped: bo
     lead = len(text) - len(text.lstrip())  # a model often begins with a blank
     body = ""
     if cut > lead:
-        body += f'<span class="same">{_veiled(text, lead, cut)}</span>'
-    body += _veiled(text, max(lead, cut), len(text))
+        body += f'<span class="same">{veiled(text, lead, cut)}</span>'
+    body += veiled(text, max(lead, cut), len(text))
     if looped:
         body += ' <span class="rep">repeats from here, stopped</span>'
     return f'<p class="{"stale" if old else ""}">{body}</p>'
-
-
-def _veiled(text: str, start: int, stop: int) -> str:
-    """`text[start:stop]`, escaped, with a veil over each word that is not for every room."""
-    out, at = [], start
-    for first, last in spans(text):
-        first, last = max(first, start), min(last, stop)
-        if first >= last:
-            continue
-        out.append(_plain(text[at:first]))
-        out.append(
-            '<span class="blur" tabindex="0" role="button" aria-label="hidden word, focus to read">'
-            f"{_plain(text[first:last])}</span>"
-        )
-        at = last
-    return "".join(out) + _plain(text[at:stop])
-
-
-def _plain(text: str) -> str:
-    """Escaped, and without the characters that HTML cannot hold or that would turn the page's writing around."""
-    return escape("".join(_BARE.get(c, c) for c in text))
-
-
-# Control characters show as a sign of their own; direction overrides would reach beyond their answer.
-_BARE = {chr(c): "\ufffd" for c in [*range(9), 11, 12, *range(14, 32), 127]} | {
-    chr(c): "" for c in [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]
-}

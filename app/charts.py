@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
+from app.facts import masked
+
 FIRE = "#DA6D26"
 """Activation, on both themes."""
 ACT = "#1B8F83"
@@ -120,7 +122,7 @@ def activity_map(
         if not len(at):
             continue
         # plotly draws a little HTML in hover texts; labels are other people's words
-        names = [plain(labels.get(int(i), "not labelled")) for i in index[at]]
+        names = [hover_text(labels.get(int(i), "not labelled")) for i in index[at]]
         figure.add_scattergl(
             x=density[at],
             y=maximum[at],
@@ -144,7 +146,7 @@ def activity_map(
     return figure
 
 
-def plain(text: str, longest: int = 60) -> str:
+def hover_text(text: str, longest: int = 60) -> str:
     """Other people's words for a plotly text: no markup, one line, not too long."""
-    line = " ".join(text.split())[:longest]
+    line = " ".join(masked(text).split())[:longest]
     return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("%{", "% {")

@@ -1,10 +1,41 @@
-"""What is known of a feature, in words and HTML for people; all foreign text is escaped here."""
+"""What is known of a feature, in words and HTML for people; foreign text is escaped, and swearing hidden, here."""
 
 import math
 from html import escape
 
 from explorer.cache import Cache
+from explorer.offensive import spans
 from explorer.records import Feature
+
+# Control characters show as a sign of their own; direction overrides would reach beyond their own text.
+_BARE = dict.fromkeys([*range(9), 11, 12, *range(14, 32), 127], "\ufffd") | dict.fromkeys(
+    [*range(0x202A, 0x202F), *range(0x2066, 0x206A)], ""
+)
+_VEIL = '<span class="blur" tabindex="0" role="button" aria-label="hidden word, focus to read">'
+
+
+def bare(text: str) -> str:
+    """Without the characters that HTML cannot hold or that would turn the page's writing around."""
+    return text.translate(_BARE)
+
+
+def veiled(text: str, start: int = 0, stop: int | None = None) -> str:
+    """`text[start:stop]` as HTML, with a veil over each word that is not for every room."""
+    stop = len(text) if stop is None else stop
+    out, at = [], start
+    for first, last in spans(text):
+        first, last = max(first, start), min(last, stop)
+        if first < last:
+            out += [escape(bare(text[at:first])), _VEIL, escape(bare(text[first:last])), "</span>"]
+            at = last
+    return "".join(out) + escape(bare(text[at:stop]))
+
+
+def masked(text: str) -> str:
+    """`veiled` where no HTML is read: of such a word its first letter stays."""
+    for first, last in spans(text):
+        text = text[: first + 1] + "•" * (last - first - 1) + text[last:]
+    return bare(text)
 
 
 def percent(share: float) -> str:
@@ -34,16 +65,16 @@ def logit_effects(cache: Cache, feature: Feature, rows: int = 10) -> str:
                 cells.append("<div></div>")
                 continue
             token, logit = effects[at]
-            piece = escape(cache.vocabulary.piece(token))
+            piece = cache.vocabulary.piece(token)
             cells.append(
-                f'<div><code title="“{piece}”, token {token}">{piece}</code>'
+                f'<div><code title="“{escape(masked(piece))}”, token {token}">{veiled(piece)}</code>'
                 f'<span class="{tone}">{sign}{abs(logit):.2f}</span></div>'
             )
     return f'<div class="logit num">{"".join(cells)}</div>' if cells else ""
 
 
-def plain(text: str, longest: int = 48) -> str:
-    """Other people's words where Streamlit reads markdown: one line, with every sign that it knows escaped."""
-    line = " ".join(text.split())
+def markdown_text(text: str, longest: int = 48) -> str:
+    """Other people's words where Streamlit reads markdown: one line, masked, with every sign that it knows escaped."""
+    line = " ".join(masked(text).split())
     line = line if len(line) <= longest else line[: longest - 1] + "…"
     return "".join(f"\\{c}" if c in r"\`*_{}[]<>()#+-.!|~$:&^=/@" else c for c in line) or "without words"

@@ -13,6 +13,7 @@ import streamlit as st
 
 from app import resources
 from app.components.browser import NAME_COOKIE, browser, decoded
+from app.facts import veiled
 from explorer.errors import ExplorerError
 from explorer.labels import BUNDLED, CONFIDENCES, LIMITS, Label
 
@@ -221,8 +222,8 @@ def _history_menu(keys: Keys, history: list[Label]) -> None:
         lines = []
         for change in reversed(history[-30:]):
             sure = f" · {CONFIDENCES[change.confidence]}" if change.confidence else ""
-            text = escape(change.label) if change.label else "<i>no label</i>"
-            note = f'<div class="dim">{escape(change.note)}</div>' if change.note else ""
+            text = veiled(change.label) if change.label else "<i>no label</i>"
+            note = f'<div class="dim">{veiled(change.note)}</div>' if change.note else ""
             lines.append(
                 f'<div style="padding:.3rem 0"><b>{text}</b>{note}'
                 f'<div class="dim num">{clock(change.created_at)} · {escape(change.author)}{sure}</div></div>'
@@ -244,7 +245,7 @@ def _conflict(keys: Keys) -> None:
     def keep() -> None:
         st.session_state[keys.theirs] = None
 
-    words = f"“{escape(theirs.label)}”" if theirs.label else "no label"
+    words = f"“{veiled(theirs.label)}”" if theirs.label else "no label"
     with st.container(border=True):
         st.html(
             f'<div role="alert">{escape(theirs.author)} saved {words} at {clock(theirs.created_at)} while you were '

@@ -113,9 +113,14 @@ def feature(cache: Cache) -> int:
         return 0
 
 
+def live_feature(cache: Cache) -> int:
+    """Any feature that fires."""
+    return random.choice(cache.live or [0])
+
+
 def any_feature(cache: Cache) -> None:
     """Open any feature that fires; for callbacks."""
-    go("feature", feature=random.choice(cache.live or [0]))
+    go("feature", feature=live_feature(cache))
 
 
 def link(page: str, **params: object) -> str:

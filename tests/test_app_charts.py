@@ -49,4 +49,4 @@ def test_large_maps_are_thinned():
 
 
 def test_labels_in_hover_boxes_are_text():
-    assert charts.plain("<b>x</b>\n%{customdata}") == "&lt;b&gt;x&lt;/b&gt; % {customdata}"
+    assert charts.hover_text("<b>x</b>\n%{customdata}") == "&lt;b&gt;x&lt;/b&gt; % {customdata}"

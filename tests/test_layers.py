@@ -172,6 +172,16 @@ def test_no_file_names_a_machine_of_its_makers_or_the_host_of_an_index():
         assert not found or path.name == ".gitignore", f"{path.relative_to(ROOT)}: {found and found[0]}"
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "app").rglob("*.css")), ids=lambda path: path.name)
+def test_a_style_sheet_closes_what_it_opens(path):
+    """A brace too few or too many silently drops the rules after it."""
+    depth = 0
+    for brace in re.findall("[{}]", path.read_text(encoding="utf-8")):
+        depth += 1 if brace == "{" else -1
+        assert 0 <= depth <= 2, path.name
+    assert not depth, path.name
+
+
 def test_a_module_asks_what_is_hiding_in_it_before_it_grows_too_long():
     for package in ("explorer", "app"):
         for path in modules(package):

@@ -2,7 +2,7 @@
 const make = (tag, text) => { const el = document.createElement(tag); if (text !== undefined) el.textContent = text; return el; };
 const typing = (e) => e && (e.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(e.tagName));
 const deep = () => { let e = document.activeElement; while (e?.shadowRoot?.activeElement) e = e.shadowRoot.activeElement; return e; };
-const box = () => document.querySelector('input[type="search"], [class*="st-key-search"] input');
+const box = () => document.querySelector('input[type="search"]');
 const WAITING = "persona-explorer-search";
 export default function ({ data, parentElement, setTriggerValue }) {
   const sheet = parentElement.querySelector("dialog");

@@ -12,14 +12,16 @@ a { color: inherit; text-decoration: none; flex: 1; min-width: 0; overflow: hidd
 a:hover { color: var(--st-primary-color); text-decoration: underline }
 a:focus-visible { outline: 2px solid var(--st-primary-color); outline-offset: -2px; border-radius: 3px }
 b, i { font-weight: 400; font-style: normal; color: light-dark(#5B6270, #9AA2B1) } b { display: inline-block; min-width: 3.1em }
+.hidden { filter: blur(.3em) } a:focus-visible .hidden { filter: none }
 """
 _JS = """
 const make = (tag, text) => { const el = document.createElement(tag); if (text !== undefined) el.textContent = text; return el; };
 export default function ({ data, parentElement, setTriggerValue }) {
   parentElement.querySelector("ul").replaceChildren(...data.rows.map((row) => {
     const line = make("li"), link = make("a"), name = make(row.labelled ? "span" : "i", row.name);
+    if (row.blurred) { name.className = "hidden"; name.ariaHidden = "true"; }
+    else link.title = row.labelled ? row.name : `${row.name} (provisional: the feature's own words)`;
     link.href = row.href; // a new tab with Ctrl or the middle button
-    link.title = row.labelled ? row.name : `${row.name} (provisional: the feature's own words)`;
     link.append(make("b", `#${row.index}`), " ", name);
     link.onclick = (event) => {
       if (event.ctrlKey || event.metaKey || event.shiftKey) return;
@@ -38,7 +40,7 @@ def feature_links(rows: Sequence[dict[str, object]], *, on_open: Callable[[int],
     """Draw links to features.
 
     Args:
-        rows: dicts `{index, name, labelled, value, href}`.
+        rows: dicts `{index, name, labelled, blurred, value, href}`.
         on_open: Called with a feature's index.
     """
 

@@ -17,6 +17,12 @@ const make = (tag, cls, text) => {
 const visible = (text) => text.replace(/[\n\t\r]/g, (c) => GLYPH[c]);
 const memory = new WeakMap(); // where the keyboard was; the same key keeps the same parentElement
 
+const cover = (hidden) => { // what lies in it is read by whoever goes to the row or opens the feature
+  const el = make("span", hidden ? "hidden" : "");
+  if (hidden) el.ariaHidden = "true";
+  return el;
+};
+
 function example(cell, units) {
   for (const [text, level, peak, special] of units) {
     let shown = visible(text);
@@ -29,7 +35,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const table = parentElement.querySelector("table");
   const head = table.querySelector("thead"), body = table.querySelector("tbody");
   table.querySelector("colgroup")?.remove();
-  const cols = make("colgroup"), line = make("tr");
+  const focused = table.getRootNode().activeElement; // what has it is about to be replaced
+  const cols = make("colgroup"), line = make("tr"), row = [...body.rows].indexOf(focused), column = focused?.dataset.sort;
   for (const [cls, label, column, help] of COLUMNS) {
     cols.append(make("col", cls));
     const th = make("th", ["i", "max", "density"].includes(cls) ? "n" : "");
@@ -46,25 +53,29 @@ export default function ({ data, parentElement, setTriggerValue }) {
   table.prepend(cols);
   head.replaceChildren(line);
 
-  const at = Math.min(memory.get(parentElement) ?? 0, Math.max(0, data.rows.length - 1));
+  const at = Math.min(row < 0 ? memory.get(parentElement) ?? 0 : row, Math.max(0, data.rows.length - 1));
   body.replaceChildren(...data.rows.map((row, r) => {
     const tr = make("tr");
     tr.tabIndex = r === at ? 0 : -1;
     tr.dataset.index = row.index;
-    const name = make("td", `name${row.labelled ? "" : " own"}`), link = make("a", "", row.name || "no words of its own");
+    const name = make("td", `name${row.labelled ? "" : " own"}`), link = make("a"), called = cover(row.blurred.name);
+    called.textContent = row.name || "no words of its own";
+    link.append(called);
     link.href = row.href; // a new tab with Ctrl or the middle button
     link.tabIndex = -1;
-    link.title = row.labelled ? row.name : `${row.name} (provisional: the feature's own words)`;
+    if (!row.blurred.name) link.title = row.labelled ? row.name : `${row.name} (provisional: the feature's own words)`;
     name.append(link);
-    const promoted = make("td", "promoted"), text = make("td", "text");
-    promoted.append(...row.promoted.map((piece) => make("span", "", piece)));
-    promoted.title = row.promoted.join("   ");
+    const promoted = make("td", "promoted"), pieces = cover(row.blurred.promoted), text = make("td", "text");
+    pieces.append(...row.promoted.map((piece) => make("span", "", piece)));
+    promoted.append(pieces);
+    if (!row.blurred.promoted) promoted.title = row.promoted.join("   ");
     if (row.dead) text.textContent = "fires nowhere in this corpus";
-    else if (row.flagged) { const hidden = make("span", "hidden"); example(hidden, row.units); text.append(hidden); }
-    else example(text, row.units);
+    else { const shown = cover(row.blurred.text); example(shown, row.units); text.append(shown); }
     tr.append(make("td", "i n", row.index), name, make("td", "n", row.max), make("td", "n", row.density), promoted, text);
     return tr;
   }));
+  if (row >= 0) body.rows[at]?.focus();
+  else if (column) head.querySelector(`[data-sort="${column}"]`)?.focus();
 
   const open = (tr) => setTriggerValue("open", +tr.dataset.index);
   table.onclick = (event) => {

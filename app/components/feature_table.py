@@ -27,8 +27,9 @@ def feature_table(
     """Draw one page of features.
 
     Args:
-        rows: dicts `{index, href, name, labelled, max, density, promoted, units, flagged, dead}`; `units` are
-            `[text, level 0-8, is the peak, is special]`, see `app.views.browse.snippet`.
+        rows: dicts `{index, href, name, labelled, max, density, promoted, units, blurred, dead}`; `units` are
+            `[text, level 0-8, is the peak, is special]`, see `app.views.browse.snippet`; `blurred` says of name,
+            promoted and text whether they are hidden until the row has the keyboard.
         sort, descending: The order in view, marked in the head.
         on_open, on_sort: Callbacks; `st.session_state[key].open` is a feature, `.sort` a column.
     """

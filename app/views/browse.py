@@ -7,9 +7,10 @@ import streamlit as st
 
 from app import resources, state
 from app.components.feature_table import feature_table
-from app.facts import percent
+from app.facts import bare, number, percent
 from explorer import search
 from explorer.cache import Cache
+from explorer.offensive import flag
 from explorer.records import Example
 
 ROWS = 25
@@ -42,16 +43,21 @@ def snippet(cache: Cache, example: Example, top: float) -> list[tuple[str, int, 
 
 def _row(cache: Cache, row: search.Row) -> dict[str, Any]:
     example = next(iter(cache.examples(row.index, "top")), None)
+    name, promoted = bare(row.label or row.title), [bare(piece) for piece in row.promoted[:5]]
     return {
         "index": row.index,
         "href": state.link("feature", feature=row.index),
-        "name": row.label or row.title,
+        "name": name,
         "labelled": bool(row.label),
-        "max": f"{row.max:.3g}" if row.max < 100 else f"{row.max:.0f}",
+        "max": number(row.max),
         "density": percent(row.density),
-        "promoted": list(row.promoted)[:5],
+        "promoted": promoted,
         "units": snippet(cache, example, row.max) if example else [],
-        "flagged": bool(example and example.flagged),
+        "blurred": {
+            "name": flag(name),
+            "promoted": flag(" ".join(promoted)),
+            "text": bool(example and example.flagged),
+        },
         "dead": example is None,
     }
 

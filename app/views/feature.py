@@ -1,6 +1,5 @@
 """Feature: what one feature fires on, what it does to the next token, what people call it."""
 
-import random
 from html import escape
 from typing import Any
 
@@ -10,11 +9,12 @@ from app import charts, resources, state
 from app.components.feature_links import feature_links
 from app.components.heatmap import example_rows, token_heatmap, token_row
 from app.engine import Reading
-from app.facts import logit_effects, number, percent
+from app.facts import bare, logit_effects, number, percent, veiled
 from app.label_form import label_form
 from explorer.cache import Cache
 from explorer.errors import ExplorerError
 from explorer.labels import Label
+from explorer.offensive import flag
 from explorer.records import Feature
 from explorer.schema import INTERVALS
 
@@ -35,11 +35,6 @@ def open_feature(index: int) -> None:
 def step(by: int, n_features: int) -> None:
     """Show the feature next to the one in view, round the ends."""
     open_feature((st.session_state[state.FEATURE] + by) % n_features)
-
-
-def any_feature(cache: Cache) -> None:
-    """Show a feature that fires."""
-    open_feature(random.choice(cache.live or [0]))
 
 
 def controls(cache: Cache) -> int:
@@ -65,7 +60,13 @@ def controls(cache: Cache) -> int:
     index = int(index)
     st.button("Previous", shortcut="K", on_click=step, args=(-1, cache.n_features), key="previous")
     st.button("Next", shortcut="J", on_click=step, args=(1, cache.n_features), key="next")
-    st.button("Random", shortcut="X", on_click=any_feature, args=(cache,), key="random", help="Any feature that fires")
+    st.button(
+        "Random",
+        shortcut="X",
+        on_click=lambda: open_feature(state.live_feature(cache)),
+        key="random",
+        help="Any feature that fires",
+    )
     st.button(
         "Steer with this feature",
         type="primary",
@@ -82,9 +83,9 @@ def header(cache: Cache, feature: Feature, label: Label | None) -> None:
     """Number, name and facts."""
     manifest = cache.manifest
     if label and label.label:
-        name = escape(label.label)
+        name = veiled(label.label)
     else:
-        own = escape(feature.title) or "no words of its own"
+        own = veiled(feature.title) or "no words of its own"
         name = f'<span class="dim" title="Provisional: the feature’s own words, not a label">{own}</span>'
     facts = [
         f"max <b>{number(feature.max)}</b>",
@@ -133,8 +134,9 @@ def link_rows(
     return [
         {
             "index": index,
-            "name": names.get(index) or titles[index] or "no words of its own",
+            "name": (name := bare(names.get(index) or titles[index] or "no words of its own")),
             "labelled": index in names,
+            "blurred": flag(name),
             "value": percent(value) if share else f"{value:.2f}".replace("-", "−"),
             "href": state.link("feature", feature=index),
         }
@@ -265,7 +267,7 @@ def verdict(cache: Cache, feature: Feature, reading: Reading) -> None:
     if highest <= 0:
         said = "The feature does not fire on this text."
     else:
-        where = escape(row["texts"][row["peak"]].strip() or cache.vocabulary.piece(row["ids"][row["peak"]][0]))
+        where = veiled(row["texts"][row["peak"]].strip() or cache.vocabulary.piece(row["ids"][row["peak"]][0]))
         said = f"Maximum <b>{number(highest)}</b> on “{where}”: "
         if feature.dead:
             said += "the corpus never fires it."

@@ -10,7 +10,7 @@ from app import label_form as form
 from app import queues, resources, state
 from app.components.browser import browser
 from app.components.heatmap import example_rows, token_heatmap
-from app.facts import logit_effects
+from app.facts import logit_effects, number, percent, veiled
 from explorer.cache import Cache
 from explorer.errors import ExplorerError
 from explorer.labels import CONFIDENCES, NOT_INTERPRETABLE, Label
@@ -212,14 +212,14 @@ def evidence(cache: Cache, feature: Feature) -> None:
     shown = [e for e in found if e.kind == "top"][:TOP]
     for interval, count in zip(range(4, -1, -1), INTERVALS, strict=True):
         shown += sorted([e for e in found if e.interval == interval][:count], key=lambda e: -e.value)
-    title = f" <b>{escape(feature.title)}</b>" if feature.title else ""
+    title = f" <b>{veiled(feature.title)}</b>" if feature.title else ""
     st.html(f'<div class="head words"><h1>#{feature.index}{title}</h1></div>')
     if not shown:
         st.html('<p class="say">No window in this corpus activates this feature: there is nothing to go by.</p>')
         return
     st.html(
-        f'<div class="facts num dim"><span>max <b>{feature.max:.3g}</b></span>'
-        f"<span>fires on <b>{100 * feature.density:.2g} %</b> of tokens</span>"
+        f'<div class="facts num dim"><span>max <b>{number(feature.max)}</b></span>'
+        f"<span>fires on <b>{percent(feature.density)}</b> of tokens</span>"
         f"<span>the strongest {min(TOP, len(shown))} examples, then samples from strong to weak</span></div>"
     )
     token_heatmap(example_rows(cache, shown), vmax=feature.max, key="label-heatmap")
@@ -234,7 +234,7 @@ def effects(cache: Cache, feature: Feature) -> None:
 def said_by(labels: list[Label]) -> None:
     """What other people called it."""
     lines = "".join(
-        f'<div class="words"><b>{escape(c.label) or "<i>no label</i>"}</b> <span class="dim num">{escape(c.author)} · '
+        f'<div class="words"><b>{veiled(c.label) or "<i>no label</i>"}</b> <span class="dim num">{escape(c.author)} · '
         f"{form.clock(c.created_at)}{f' · {CONFIDENCES[c.confidence]}' if c.confidence else ''}</span></div>"
         for c in labels[:12]
     )

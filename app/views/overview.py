@@ -5,7 +5,7 @@ from html import escape
 import streamlit as st
 
 from app import charts, resources, settings, state
-from app.facts import plain
+from app.facts import markdown_text, veiled
 from app.settings import Settings
 from explorer import presets
 from explorer.cache import Cache
@@ -49,7 +49,11 @@ def tries(cache: Cache, labels: dict[int, str]) -> None:
         for number, (label, index) in enumerate(chips):
             # button texts are markdown: what people wrote is escaped there
             st.button(
-                plain(label, 40), key=f"try-{number}", on_click=state.go, args=("feature",), kwargs={"feature": index}
+                markdown_text(label, 40),
+                key=f"try-{number}",
+                on_click=state.go,
+                args=("feature",),
+                kwargs={"feature": index},
             )
         st.button("Random", shortcut="X", on_click=state.any_feature, args=(cache,), key="random")
 
@@ -67,7 +71,11 @@ def cards(cache: Cache) -> None:
                     f'<h3 class="words">{escape(preset.title)}</h3><p class="words">{escape(preset.description)}</p>'
                 )
                 st.button(
-                    "Steer", key=f"steer-{number}", on_click=state.go, args=("steer",), kwargs=settings.write(Settings().with_preset(preset))
+                    "Steer",
+                    key=f"steer-{number}",
+                    on_click=state.go,
+                    args=("steer",),
+                    kwargs=settings.write(Settings().with_preset(preset)),
                 )
 
 
@@ -92,7 +100,7 @@ def progress(cache: Cache) -> None:
     if newest:
         lines = "".join(
             f'<div><a class="dim num" href="{escape(state.link("feature", feature=c.feature))}" target="_self">'
-            f"#{c.feature}</a><span>{escape(c.label) or '<i>label removed</i>'}</span>"
+            f"#{c.feature}</a><span>{veiled(c.label) or '<i>label removed</i>'}</span>"
             f'<span class="dim">{escape(c.author)}</span></div>'
             for c in newest
         )

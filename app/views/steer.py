@@ -12,7 +12,7 @@ import streamlit as st
 
 from app import answers, resources, settings, state
 from app.engine import Engine
-from app.facts import number, plain
+from app.facts import markdown_text, number, veiled
 from app.runs import Question, Run
 from app.settings import BOUNDS, MOST_SLIDERS, QUESTIONS, STEP, Settings, Slider
 from explorer import presets, search
@@ -201,7 +201,7 @@ def feature_side(cache: Cache, engine: Engine, now: Settings, labels: dict[int, 
     """Personas, the sliders, and what else belongs to the steering."""
     fits = next((p.name for p in known if now.is_preset(p)), None)
     if known:
-        titles = {p.name: plain(p.title, 30) for p in known}
+        titles = {p.name: markdown_text(p.title, 30) for p in known}
         put(persona=fits)
         st.pills(
             "Personas", list(titles), default=fits, key=key("persona"), format_func=lambda name: titles.get(name, "?"),
@@ -243,7 +243,7 @@ def slider_row(cache: Cache, engine: Engine, now: Settings, slider: Slider, labe
             [0.32, 2.6, 1.5, 3.6, 0.45], vertical_alignment="center", gap="small"
         )
         on.checkbox(f"Feature {i} steers", slider.on, key=key("on", i), **said)
-        words = escape(label) if label else f'<span class="dim">{escape(feature.title) or "no words of its own"}</span>'
+        words = veiled(label) if label else f'<span class="dim">{veiled(feature.title) or "no words of its own"}</span>'
         href = escape(state.link("feature", feature=i))
         name.html(f'<div class="lever"><a href="{href}" target="_self" title="Open the feature">#{i}</a> {words}</div>')
         how.selectbox(
@@ -311,7 +311,7 @@ def finder(cache: Cache, now: Settings, labels: dict[int, str]) -> None:
     )
     rows = [row for row in found.rows if row.index not in taken][:8]
     for row in rows:
-        name = plain(f"#{row.index} {row.label or row.title}")
+        name = markdown_text(f"#{row.index} {row.label or row.title}")
         st.button(name, key=key("found", row.index), type="tertiary", on_click=add, args=(row.index,))
     if not rows:
         st.html('<p class="say" role="status">No other feature that fires holds these words.</p>')
@@ -325,7 +325,7 @@ def own_presets(cache: Cache, now: Settings, known: list[Preset]) -> None:
         state.show_error(error)
     for at, preset in enumerate(p for p in known if not p.bundled):
         st.button(
-            f"Remove {plain(preset.title, 30)}", icon=":material/delete:", type="tertiary", key=key("forget", at),
+            f"Remove {markdown_text(preset.title, 30)}", icon=":material/delete:", type="tertiary", key=key("forget", at),
             on_click=change_presets, args=(partial(presets.remove, cache, preset.name),),
         )  # fmt: skip
 
