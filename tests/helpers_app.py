@@ -1,5 +1,6 @@
 """Builders for tests of the app: a page run by AppTest over caches of our own."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -24,3 +25,9 @@ def run_page(url: str = "", **query: Any) -> AppTest:
 def words(app: AppTest) -> str:
     """All HTML and text on the page, one string."""
     return "\n".join([*(h.value for h in app.html), *(t.value for t in app.text), *(c.value for c in app.code)])
+
+
+def drawn(app: AppTest, component: str) -> Any:
+    """The data that a component of ours was drawn with."""
+    found = (e.proto for e in app.main if e.type == "bidi_component")  # type: ignore[union-attr]
+    return next(json.loads(proto.json) for proto in found if proto.component_name == component)

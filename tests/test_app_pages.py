@@ -10,8 +10,12 @@ from pathlib import Path
 import pytest
 
 from app.main import PAGES
+from explorer import presets
 from explorer.cache import Cache
-from tests.helpers_app import ROOT, run_page, words
+from explorer.presets import Preset
+from explorer.records import Edit
+from explorer.search import search
+from tests.helpers_app import ROOT, drawn, run_page, words
 from tests.helpers_cache import HOSTILE, fake_cache
 
 EXISTING = [page.url for page in PAGES if page.view.is_file()]
@@ -115,9 +119,32 @@ def test_a_try_chip_opens_its_feature(cache: Cache):
     assert app.session_state["feature"] == 7
 
 
+def test_a_persona_card_carries_its_prompt_and_its_places_to_steer(cache: Cache):
+    edits = (Edit(5, 2.0), Edit(6, 0.5, "clamp"))
+    presets.save(cache, Preset("grim", "Grim", "", edits, prompt="Speak up & quickly.", positions="prompt"))
+    app = run_page()
+    app.button(key="steer-0").click().run()
+    assert not app.exception
+    assert app.session_state["_page"] == "steer"
+    link = {name: app.query_params[name] for name in ("edits", "prompt", "positions")}
+    said = {name: value if isinstance(value, str) else value[0] for name, value in link.items()}
+    assert said == {"edits": "5:2:add,6:0.5:clamp", "prompt": "Speak up & quickly.", "positions": "prompt"}
+    assert app.segmented_control(key="steer-positions").value == "prompt"
+    assert app.text_area(key="steer-prompt").value == "Speak up & quickly."
+    assert app.pills(key="steer-persona").value == "grim"
+
+
 def test_browse_opens_as_its_link_says(cache: Cache):
-    shown = words(run_page("browse", q="royal", sort="-max", page="1"))
-    assert "of <b>" in shown
+    app = run_page("browse", q="royal", sort="-max", page="1")
+    found = search(cache, query="royal", sort="max", descending=True, limit=60)
+    assert 0 < found.total < 60
+    shown = min(found.total, 25)
+    assert f"1 to {shown} of <b>{found.total}</b>" in words(app)
+    table = drawn(app, "feature_table")
+    assert (table["sort"], table["descending"]) == ("max", True)
+    assert [row["index"] for row in table["rows"]] == [row.index for row in found.rows[:shown]]
+    strongest = max(found.rows, key=lambda row: cache.feature(row.index).max)
+    assert table["rows"][0]["index"] == strongest.index
 
 
 def test_browse_ignores_nonsense_in_its_link(cache: Cache):

@@ -7,13 +7,17 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+START_UP = 90  # seconds
+PATIENCE = 20_000  # milliseconds: two slow cores run the app, the model and the browser
 CHROMIUM_VARIABLE = "PERSONA_EXPLORER_CHROMIUM"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = [
@@ -42,16 +46,16 @@ class App:
 
 
 @pytest.fixture(scope="session")
-def start_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., App]]:
-    """Start apps: `start_app(caches=[folder], warmup=False, **environment)`; all are stopped at the end."""
-    running: list[subprocess.Popen] = []
+def start_app(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., AbstractContextManager[App]]:
+    """Run an app for a while: `with start_app([folder], warmup=False, **environment) as app: yield app`."""
 
-    def start(caches: list[Path] = [], *, warmup: bool = False, **environment: str) -> App:  # noqa: B006 - only read
+    @contextmanager
+    def start(caches: Sequence[Path] = (), *, warmup: bool = False, **environment: str) -> Iterator[App]:
         home = tmp_path_factory.mktemp("home")
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        log = home / "app.log"
+        app = App(f"http://127.0.0.1:{port}", home, home / "app.log")
         settings = {
             **os.environ,
             "PERSONA_EXPLORER_HOME": str(home),
@@ -60,29 +64,34 @@ def start_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...
             **environment,
         }
         command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app" / "main.py"), f"--server.port={port}"]
-        with log.open("w") as out:
+        with app.log.open("w") as out:
             # From another folder: the theme has to be found wherever the app is started.
-            running.append(subprocess.Popen(command, cwd=home, env=settings, stdout=out, stderr=subprocess.STDOUT))
-        url = f"http://127.0.0.1:{port}"
-        for _ in range(300):
-            if running[-1].poll() is not None:
-                break
-            try:
-                with urllib.request.urlopen(f"{url}/_stcore/health", timeout=1) as answer:
-                    if answer.status == 200:
-                        return App(url, home, log)
-            except OSError:
-                time.sleep(0.1)
-        raise AssertionError(f"The app did not start:\n{log.read_text()}")
-
-    yield start
-    for process in running:
-        process.terminate()
+            process = subprocess.Popen(command, cwd=home, env=settings, stdout=out, stderr=subprocess.STDOUT)
         try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            _await(process, app)
+            yield app
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    return start
+
+
+def _await(process: subprocess.Popen, app: App) -> None:
+    """Wait until the app answers."""
+    until = time.monotonic() + START_UP
+    while process.poll() is None and time.monotonic() < until:
+        try:
+            with urllib.request.urlopen(f"{app.url}/_stcore/health", timeout=1) as answer:
+                if answer.status == 200:
+                    return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError(f"The app did not start:\n{app.log.read_text()}")
 
 
 @pytest.fixture(scope="session")
@@ -94,6 +103,7 @@ def browser():
     path = chromium()
     if path is None:
         pytest.skip(f"no Chromium here: install one, or name it in {CHROMIUM_VARIABLE}")
+    playwright.expect.set_options(timeout=PATIENCE)
     with playwright.sync_playwright() as engine:
         started = engine.chromium.launch(executable_path=path, args=FLAGS)
         yield started
@@ -101,20 +111,32 @@ def browser():
 
 
 @pytest.fixture
-def context(browser):
-    """A fresh browser profile, 1440 x 900, that fails the test when the page asks another machine for anything."""
-    fresh = browser.new_context(viewport={"width": 1440, "height": 900}, color_scheme="light")
-    fresh.set_default_timeout(20_000)
+def profile(browser) -> Iterator[Callable[..., Any]]:
+    """Make fresh browser profiles, 1440 x 900; each is closed, and fails the test that made another machine be asked."""
+    made: list[Any] = []
     outside: list[str] = []
 
     def watch(request) -> None:
         if not request.url.startswith(("http://127.0.0.1", "http://localhost", "data:", "blob:")):
             outside.append(request.url)
 
-    fresh.on("request", watch)
-    yield fresh
-    fresh.close()
+    def make(**options: Any) -> Any:
+        fresh = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, "color_scheme": "light", **options})
+        made.append(fresh)
+        fresh.set_default_timeout(PATIENCE)
+        fresh.on("request", watch)
+        return fresh
+
+    yield make
+    for fresh in made:
+        fresh.close()
     assert not outside, f"the page reached out to {outside}"
+
+
+@pytest.fixture
+def context(profile):
+    """A fresh browser profile."""
+    return profile()
 
 
 @pytest.fixture

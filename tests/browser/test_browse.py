@@ -15,7 +15,8 @@ ROWS = "table[aria-label=Features] tbody tr"
 def app(start_app, tmp_path_factory):
     folder: Path = tmp_path_factory.mktemp("caches")
     fake_cache(folder / "made-up", 200)
-    return start_app([folder / "made-up"])
+    with start_app([folder / "made-up"]) as running:
+        yield running
 
 
 def query(page) -> dict[str, list[str]]:
@@ -97,8 +98,8 @@ def test_hostile_tokens_are_text(page, app):
     assert "<script>alert(1)</script>" in page.locator("table[aria-label=Features]").inner_text()
 
 
-def test_two_people_look_at_different_things(context, browser, app):
-    pages = [context.new_page(), browser.new_context().new_page()]
+def test_two_people_look_at_different_things(profile, app):
+    pages = [profile().new_page() for _ in range(2)]
     for page, words in zip(pages, ("king", "pirate"), strict=True):
         page.goto(only(app, f"browse?q={words}"))
     for page, words in zip(pages, ("king", "pirate"), strict=True):
@@ -119,11 +120,9 @@ def test_nothing_is_wider_than_the_window(context, app, path: str, width: int):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_theme_is_found_from_another_folder(browser, app, scheme: str):
-    context = browser.new_context(color_scheme=scheme)
-    page = context.new_page()
+def test_the_theme_is_found_from_another_folder(profile, app, scheme: str):
+    page = profile(color_scheme=scheme).new_page()
     page.goto(only(app))
     expect(page.get_by_role("button", name="Browse features")).to_be_visible()
     background = page.get_by_test_id("stApp").evaluate("e => getComputedStyle(e).backgroundColor")
     assert background == {"light": "rgb(255, 255, 255)", "dark": "rgb(21, 23, 28)"}[scheme]
-    context.close()

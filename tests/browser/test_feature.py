@@ -18,7 +18,8 @@ SILENT = 5
 def app(start_app, tmp_path_factory):
     folder: Path = tmp_path_factory.mktemp("caches")
     fake_cache(folder / "made-up", 80, dead=(SILENT,))
-    return start_app([folder / "made-up"])
+    with start_app([folder / "made-up"]) as running:
+        yield running
 
 
 @pytest.fixture
@@ -61,12 +62,13 @@ def test_the_heatmap_is_drawn_with_its_maxima_marked(page, visit):
     first = rows(page).first
     assert "a8" in first.locator(".t.max").get_attribute("class")
     assert first.get_attribute("aria-label").startswith("Example 1 of 24. Maximum ")
-    assert page.locator(f"{HEAT} [role=list]").count() == 1
-    assert page.locator(f"{HEAT} .row[tabindex='0']").count() == 1
+    expect(page.locator(f"{HEAT} [role=list]")).to_have_count(1)
+    expect(page.locator(f"{HEAT} .row[tabindex='0']")).to_have_count(1)
 
 
 def test_twelve_examples_are_above_the_fold(page, visit):
     visit("feature=9")
+    expect(rows(page)).to_have_count(24)
     box = rows(page).nth(11).bounding_box()
     assert box["y"] < 900
 
@@ -126,6 +128,7 @@ def test_rows_and_tokens_are_walked_pinned_and_cleared_with_the_keyboard(page, v
 def test_a_row_opens_and_closes_with_space_and_with_the_mouse(page, visit):
     visit("feature=9")
     row = rows(page).first
+    expect(row.locator(".t")).not_to_have_count(0)
     short = row.locator(".t").count()
     row.focus()
     page.keyboard.press("Space")
@@ -162,8 +165,9 @@ def test_without_a_clipboard_the_text_is_selected(page, visit):
 def test_offensive_rows_are_blurred_until_asked_for(page, visit):
     visit()
     hidden = page.locator(f"{HEAT} .row.hidden")
+    expect(hidden).not_to_have_count(0)
+    expect(rows(page)).to_have_count(24)
     count = hidden.count()
-    assert count
     row = hidden.first
     assert "blurred" in row.get_attribute("aria-label")
     assert "alert" not in row.get_attribute("aria-label")
@@ -180,11 +184,11 @@ def test_offensive_rows_are_blurred_until_asked_for(page, visit):
 def test_hostile_tokens_are_text_everywhere(page, visit):
     visit("feature=3&show=All&ctx=Whole")
     expect(page.locator(f"{HEAT} .t", has_text="<script>").first).to_be_attached()
-    assert page.locator(f"{HEAT} :is(script, img, iframe, a)").count() == 0
+    expect(page.locator(f"{HEAT} :is(script, img, iframe, a)")).to_have_count(0)
     page.locator(f"{HEAT} .row:not(.hidden) .t", has_text="<img").first.hover()
     expect(tip(page)).to_contain_text("<img src=x")
     assert page.locator("h1").first.inner_text().endswith("<script>alert(1)</script>")
-    assert page.locator("[data-testid=stMain] :is(script, iframe), [data-testid=stMain] img[src=x]").count() == 0
+    expect(page.locator("[data-testid=stMain] :is(script, iframe), [data-testid=stMain] img[src=x]")).to_have_count(0)
     assert HOSTILE[1].decode() in page.locator(f"{HEAT} .hm").inner_text()
 
 
@@ -221,8 +225,6 @@ def test_the_link_restores_what_was_seen(page, visit):
 
 
 def test_s_leads_to_steer_with_this_feature(page, visit):
-    if not (Path(__file__).resolve().parents[2] / "app" / "views" / "steer.py").is_file():
-        pytest.skip("there is no Steer page yet")
     visit("feature=9")
     page.keyboard.press("s")
     page.wait_for_url("**/steer?**")
@@ -263,6 +265,7 @@ def test_nothing_is_wider_than_the_window(page, visit, width: int):
     page.set_viewport_size({"width": width, "height": 900})
     visit("feature=3&ctx=Whole")
     assert page.get_by_test_id("stMain").evaluate("e => e.scrollWidth <= e.clientWidth + 1")
+    expect(rows(page)).to_have_count(24)
     inside = "e => e.scrollWidth <= e.clientWidth + 1"
     assert all(row.evaluate(inside) for row in rows(page).all()[:6])
 

@@ -12,12 +12,23 @@ expect = pytest.importorskip("playwright.sync_api", reason="Playwright is not in
 SAE = "s" * 64
 
 
+@pytest.fixture(scope="module")
+def caches(tmp_path_factory) -> Path:
+    return fake_cache(tmp_path_factory.mktemp("caches") / "made-up", 60)
+
+
 @pytest.fixture
-def app(start_app, tmp_path_factory):
-    """An app of its own for every test: labels stay."""
-    folder: Path = tmp_path_factory.mktemp("caches")
-    fake_cache(folder / "made-up", 60)
-    return start_app([folder / "made-up"])
+def app(start_app, caches):
+    """An app of its own for every test that labels: labels stay."""
+    with start_app([caches]) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def shared_app(start_app, caches):
+    """An app for the tests that only look."""
+    with start_app([caches]) as running:
+        yield running
 
 
 def store(app) -> LabelStore:
@@ -137,9 +148,9 @@ def test_hostile_labels_are_text_on_every_page(page, app):
     assert inside.locator("script, iframe, img[src='x'], img[src*='127.0.0.1:9']").count() == 0
 
 
-def test_two_people_see_each_others_labels(context, browser, app):
-    mine = context.new_page()
-    other = browser.new_context(viewport={"width": 1440, "height": 900})
+def test_two_people_see_each_others_labels(profile, app):
+    mine = profile().new_page()
+    other = profile()
     theirs = other.new_page()
     other.add_cookies([{"name": "persona_explorer_name", "value": "kim", "url": app.url}])
     arrive(mine, app)
@@ -160,11 +171,10 @@ def test_two_people_see_each_others_labels(context, browser, app):
     expect(theirs.get_by_text("What others said")).to_be_visible()
     expect(theirs.get_by_text("royalty").last).to_be_visible()
     assert [c.label for c in store(app).history(SAE, 0)] == ["crowns", "royalty"]
-    other.close()
 
 
-def test_the_form_stays_beside_the_examples_and_the_next_feature_starts_at_the_top(page, app):
-    arrive(page, app)
+def test_the_form_stays_beside_the_examples_and_the_next_feature_starts_at_the_top(page, shared_app):
+    arrive(page, shared_app)
     out(page)
     main = page.get_by_test_id("stMain")
     main.evaluate("e => e.scrollTo(0, 600)")
@@ -177,10 +187,10 @@ def test_the_form_stays_beside_the_examples_and_the_next_feature_starts_at_the_t
 
 
 @pytest.mark.parametrize("width", [1024, 1440, 2560])
-def test_nothing_is_wider_than_the_window(context, app, width: int):
+def test_nothing_is_wider_than_the_window(context, shared_app, width: int):
     page = context.new_page()
     page.set_viewport_size({"width": width, "height": 900})
-    arrive(page, app)
+    arrive(page, shared_app)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     main = page.get_by_test_id("stMain")
     assert main.evaluate("e => e.scrollWidth <= e.clientWidth + 1")
