@@ -83,6 +83,11 @@ class Engine:
         return self._state
 
     @property
+    def busy(self) -> bool:
+        """Whether the model is being loaded, or will be as soon as a page is out."""
+        return self._state == "loading" or (self._state == "cold" and self.warmup)
+
+    @property
     def error(self) -> ExplorerError | None:
         """Why the model could not be loaded."""
         return self._error

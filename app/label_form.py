@@ -4,6 +4,7 @@ Every box saves as it is left. The boxes show the label in the store; what could
 """
 
 import getpass
+import time
 import zoneinfo
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -93,11 +94,12 @@ def label_form(
         The label as it is in the store, or the bundled one.
     """
     keys, state = Keys(place, sae, feature), st.session_state
+    if keys.text not in state and (unsaved := state.get(keys.unsaved)):
+        state[keys.text], state[keys.note], state[keys.sure] = unsaved  # Streamlit forgets boxes that are out of view
     try:
         store = resources.labels()
         shown, history = store.get(sae, feature), store.history(sae, feature)
-    except ExplorerError as error:
-        _complain(error)
+    except ExplorerError:  # the head of the page says why
         if keys.text not in state:
             return None
         shown, history, unread = None, [], True  # what has been typed stays in its boxes
@@ -161,19 +163,23 @@ def save(keys: Keys) -> bool:
     """Store what is in the boxes if it differs from what was shown; whether nothing is left to save."""
     state = st.session_state
     said = _boxes(keys)
-    if keys.text not in state or said == state.get(keys.filled):
+    if keys.text not in state:
+        return True
+    if said == state.get(keys.filled):
+        state[keys.trouble] = state[keys.unsaved] = None
         return True
     try:
         store = resources.labels()
         history = store.history(keys.sae, keys.feature)
         saved = store.put(keys.sae, keys.feature, said[0], said[1], said[2], author=author())
     except ExplorerError as error:
-        state[keys.trouble] = error
+        state[keys.trouble], state[keys.unsaved] = error, said
         return False
     newest = history[-1] if history else None
-    unseen = newest is not None and newest.id != state.get(keys.seen) and newest.author != saved.author
+    unseen = newest is not None and newest.id != state.get(keys.seen) and _content(newest) != _content(saved)
     state[keys.theirs] = newest if unseen else None
-    state[keys.seen], state[keys.filled], state[keys.trouble] = saved.id, said, None
+    state[keys.seen], state[keys.filled] = saved.id, said
+    state[keys.trouble] = state[keys.unsaved] = None
     state.setdefault(DONE, []).append((keys.sae, keys.feature))
     return True
 
@@ -199,14 +205,22 @@ def _boxes(keys: Keys) -> tuple[str, str, int | None]:
     return (state.get(keys.text) or "").strip(), state.get(keys.note) or "", state.get(keys.sure)
 
 
+def _content(label: Label | None) -> tuple[str, str, int | None]:
+    return (label.label, label.note, label.confidence) if label else ("", "", None)
+
+
+def seen_since(theirs: Label) -> float:
+    """When somebody else's words came into view here, by `time.monotonic`."""
+    return st.session_state.setdefault(f"label-differ-{theirs.id}", time.monotonic())
+
+
 def _fill(keys: Keys, shown: Label | None, history: list[Label]) -> None:
     """Put the store's label into the boxes, unless they hold something that could not be saved."""
     state = st.session_state
     newest = history[-1].id if history else None
     if keys.text in state and (state.get(keys.trouble) or state.get(keys.seen) == newest):
         return
-    said = (shown.label, shown.note, shown.confidence) if shown else ("", "", None)
-    state[keys.text], state[keys.note], state[keys.sure] = said
+    state[keys.text], state[keys.note], state[keys.sure] = _content(shown)
     state[keys.filled], state[keys.seen] = _boxes(keys), newest
 
 
@@ -236,10 +250,11 @@ def _conflict(keys: Keys) -> None:
     theirs: Label | None = st.session_state.get(keys.theirs)
     if theirs is None:
         return
+    seen_since(theirs)
 
     def take() -> None:
         state = st.session_state
-        state[keys.text], state[keys.note], state[keys.sure] = theirs.label, theirs.note, theirs.confidence
+        state[keys.text], state[keys.note], state[keys.sure] = _content(theirs)
         save(keys)
 
     def keep() -> None:

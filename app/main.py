@@ -65,6 +65,7 @@ def main() -> None:
     pages = navigation()
     chosen = st.navigation(list(pages.values()), position="top")
     state.carried()
+    state.pin()
     if wanted := state.wanted_page():
         _go(pages, *wanted)
     page = next((p for p in PAGES if p.url == chosen.url_path), PAGES[0])
@@ -118,23 +119,26 @@ def _status(name: str) -> None:
         engine = resources.engine(name)
     except ExplorerError:
         return  # the page itself says what is wrong with the cache
-    busy = engine.state == "loading" or (engine.state == "cold" and engine.warmup)
-    st.fragment(_draw_status, run_every=1.5 if busy else None)(name)
+    busy = engine.busy
+    st.fragment(_draw_status, run_every=1.5 if busy else None)(name, busy)
 
 
-def _draw_status(name: str) -> None:
+def _draw_status(name: str, polled: bool) -> None:
     engine = resources.engine(name)
+    if engine.busy != polled:
+        st.rerun()  # once: the clock starts or stops, and the page hears of it
     words = {
-        "cold": "model warming up…" if engine.warmup else "model not loaded",
+        "cold": "model not loaded",
         "loading": "model warming up…",
         "ready": "model ready",
         "failed": "model could not be loaded",
         "closed": "model not loaded",
-    }[engine.state]
-    mark = "loading" if engine.state == "cold" and engine.warmup else engine.state
+    }
+    mark = "loading" if engine.busy else engine.state
+    said = escape(words[mark])
     place = st.container(horizontal=True, vertical_alignment="center", gap="small", width="content")
     place.html(
-        f'<div class="status {mark}" role="status" title="{escape(words)}"><i></i><span>{escape(words)}</span></div>',
+        f'<div class="status {mark}" role="status" title="{said}"><i></i><span>{said}</span></div>',
         width="content",
     )
     with place.popover("", icon=":material/settings:", type="tertiary", key="settings"):
@@ -150,13 +154,17 @@ def _settings(name: str) -> None:
 
     def switch() -> None:
         engine.warmup = st.session_state["warmup"]
+        engine.warm_up()
 
+    st.session_state["warmup"] = engine.warmup  # another session may have switched it
     st.toggle(
-        "Load it in the background", engine.warmup, key="warmup", on_change=switch,
+        "Load it in the background", key="warmup", on_change=switch,
         help="After the first page, once for everybody who uses this app. Off: loaded when somebody first needs it.",
     )  # fmt: skip
-    if engine.state in ("cold", "failed"):
-        st.button("Load now" if engine.state == "cold" else "Try again", on_click=engine.start, key="load-now")
+    again = {"cold": "Load now", "failed": "Try again"}.get(engine.state)
+    if again and st.button(again, key="load-now"):  # no callback: in a fragment the page would not hear of it
+        engine.start()
+        st.rerun()
     st.html('<p class="say">Press <kbd>?</kbd> for the keys of this page.</p>')
 
 

@@ -74,12 +74,6 @@ def _labels(url: str, bundled: tuple[tuple[str, int], ...]) -> LabelStore:
     return LabelStore(url, [path for path, _ in bundled])
 
 
-def label_texts(cache: Cache) -> dict[int, str]:
-    """Feature -> label, for tables and titles."""
-    said = labels().all(cache.manifest.sae_fingerprint)
-    return {index: label.label for index, label in said.items() if label.label}
-
-
 def engine(name: str) -> Engine:
     """The live model behind a cache, one for all sessions. Making it loads nothing; `Engine.start` does.
 

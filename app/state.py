@@ -12,8 +12,10 @@ import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
 from app import resources
+from app.facts import markdown_text
 from explorer.cache import Cache
-from explorer.errors import ExplorerError
+from explorer.errors import CacheError, ExplorerError
+from explorer.labels import Label
 
 CACHE = "cache"
 """URL and session key: name of the cache in view."""
@@ -21,6 +23,7 @@ FEATURE = "feature"
 """URL and session key: index of the feature in view."""
 _GOTO = "_goto"
 _CACHE = "_cache"
+_PINNED = "_pinned"
 _LAST = "_last_query"
 _CARRY = "_carry"
 
@@ -52,10 +55,19 @@ def unbound(query: Mapping[str, str | list[str]]) -> dict[str, str | list[str]]:
             st.query_params[key] = value
             free[key] = value
         except StreamlitAPIException:
-            now = st.session_state.get(key)
-            carry[key] = type(now)(value) if isinstance(now, int | float | str) and isinstance(value, str) else value
+            carry[key] = _like(st.session_state.get(key), value)
     st.session_state[_CARRY] = carry
     return free
+
+
+def _like(now: object, value: str | list[str]) -> object:
+    """What a URL says, as the kind of value that a widget has now."""
+    if isinstance(now, list | tuple):
+        return type(now)([value] if isinstance(value, str) else value)
+    text = value if isinstance(value, str) else value[-1]
+    if isinstance(now, bool):
+        return text == "true"
+    return type(now)(text) if isinstance(now, int | float | str) else text
 
 
 def carried() -> None:
@@ -65,13 +77,14 @@ def carried() -> None:
 
 
 def cache_name() -> str | None:
-    """The cache in view: that of the URL, else the one chosen last, else the first; None where there is none."""
+    """The cache in view: that of the URL, which may not be here (None), else the one chosen last, else the first."""
     known = resources.caches()
-    for name in (st.query_params.get(CACHE), st.session_state.get(_CACHE)):
-        if name in known:
-            st.session_state[_CACHE] = name
-            return name
-    return next(iter(known), None)
+    asked = st.query_params.get(CACHE)
+    name = asked or st.session_state.get(_CACHE)
+    if name in known:
+        st.session_state[_CACHE] = name
+        return name
+    return None if asked else next(iter(known), None)
 
 
 def choose_cache(name: str) -> None:
@@ -83,22 +96,43 @@ def choose_cache(name: str) -> None:
     st.query_params[CACHE] = name
 
 
+def pin() -> None:
+    """Note what `pinned_cache` gives: once a page run, for its many links."""
+    st.session_state[_PINNED] = cache_name() if len(resources.caches()) > 1 else None
+
+
 def pinned_cache() -> str | None:
     """What the URL has to say of the cache so that the link shows the same to others; None where there is only one."""
-    return cache_name() if len(resources.caches()) > 1 else None
+    return st.session_state.get(_PINNED)
 
 
 def cache() -> Cache:
     """The cache in view; where there is none or it is refused, the page says so and stops."""
     name = cache_name()
     if name is None:
-        no_cache()
+        other_caches() if resources.caches() else no_cache()
         st.stop()
     try:
         return resources.cache(name)
     except ExplorerError as error:
         show_error(error, retry=True)
         st.stop()
+
+
+def labels(cache: Cache) -> dict[int, Label]:
+    """Feature -> label; where they cannot be read there are none, and the page says why and goes on."""
+    try:
+        said = resources.labels().all(cache.manifest.sae_fingerprint)
+    except ExplorerError as error:
+        show_error(error)
+        st.button("Retry", on_click=resources.forget, key="retry-labels")
+        return {}
+    return {index: label for index, label in said.items() if label.label}
+
+
+def label_texts(cache: Cache) -> dict[int, str]:
+    """`labels`, for tables and titles."""
+    return {index: label.label for index, label in labels(cache).items()}
 
 
 def feature(cache: Cache) -> int:
@@ -160,6 +194,19 @@ def show_error(error: ExplorerError, *, retry: bool = False) -> None:
     st.html(f'<div class="trouble words" role="alert">{said}</div>')
     if retry:
         st.button("Retry", on_click=resources.forget, key="retry")
+
+
+def other_caches() -> None:
+    """The link names a cache that is not here: say so, and offer those that are."""
+    show_error(
+        CacheError(
+            f"The feature cache {st.query_params.get(CACHE)!r} of this link is not here",
+            expected=", ".join(resources.caches()),
+            do=f"Bring it to one of {', '.join(map(str, resources.cache_folders()))}, or look at another one",
+        )
+    )
+    for name in resources.caches():
+        st.button(f"Look at {markdown_text(name)}", key=f"look-{name}", on_click=choose_cache, args=(name,))
 
 
 def no_cache() -> None:

@@ -1,7 +1,11 @@
 """Presets: named sets of edits that steer towards a persona; those that come with a cache, and a person's own."""
 
+import contextlib
+import math
 import os
+import threading
 import tomllib
+import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +18,8 @@ from explorer.records import Edit
 from explorer.steering import POSITIONS, STEERING_MODES
 
 LONGEST_NAME = 60
+_CHANGE = threading.Lock()
+"""Held from reading a file to writing it again: sessions of the app are threads of one process."""
 _TEXTS = ("title", "description", "prompt", "tone", "positions")
 
 
@@ -71,15 +77,17 @@ def save(cache: Cache, preset: Preset) -> Preset:
     if any(other.name == name for other in load(cache) if other.bundled):
         raise SteeringError(f"{name!r} came with the cache", do="Choose another name")
     kept = replace(preset, name=name, title=preset.title or name, bundled=False)
-    _write(own(cache), [*(p for p in _read(own(cache), cache) if p.name != name), kept])
+    with _CHANGE:
+        _write(own(cache), [*(p for p in _read(own(cache), cache) if p.name != name), kept])
     return kept
 
 
 def remove(cache: Cache, name: str) -> None:
     """Forget a preset of one's own; none of that name is no error."""
-    mine = _read(own(cache), cache)
-    if any(p.name == name for p in mine):
-        _write(own(cache), [p for p in mine if p.name != name])
+    with _CHANGE:
+        mine = _read(own(cache), cache)
+        if any(p.name == name for p in mine):
+            _write(own(cache), [p for p in mine if p.name != name])
 
 
 def _read(path: Path | None, cache: Cache) -> list[Preset]:
@@ -106,6 +114,11 @@ def _preset(entry: dict[str, Any], path: Path, cache: Cache) -> Preset:
             expected='edits = [{ feature = 12, strength = 1.5, mode = "add" }]',
             do="Mend the file",
         ) from error
+    where = f"Preset {name!r} in {path}"
+    if len({e.feature for e in edits}) < len(edits):
+        raise SteeringError(f"{where} names a feature twice", expected="each feature once", do="Mend the file")
+    if wild := [e.strength for e in edits if not math.isfinite(e.strength)]:
+        raise SteeringError(f"{where} has the strength {wild[0]}", expected="a finite number", do="Mend the file")
     texts = {key: str(entry[key]) for key in _TEXTS if key in entry}
     for what, value, known in (
         *(("feature", e.feature, range(cache.n_features)) for e in edits),
@@ -114,7 +127,7 @@ def _preset(entry: dict[str, Any], path: Path, cache: Cache) -> Preset:
     ):
         if value not in known:
             expected = f"0 to {cache.n_features - 1}" if what == "feature" else ", ".join(map(str, known))
-            raise SteeringError(f"Preset {name!r} in {path} has the {what} {value!r}", expected=expected)
+            raise SteeringError(f"{where} has the {what} {value!r}", expected=expected)
     return replace(Preset(name, name, "", edits), **texts)
 
 
@@ -128,12 +141,14 @@ def _write(path: Path, presets: Iterable[Preset]) -> None:
         texts = {"name": preset.name, **{key: getattr(preset, key) for key in _TEXTS}}
         lines.append("\n[[preset]]\n" + "".join(f"{key} = {_quoted(text)}\n" for key, text in texts.items()))
         lines.append(f"edits = [{edits}]\n")
+    fresh = path.with_suffix(f".{uuid.uuid4().hex}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_suffix(".partial")
         fresh.write_text("".join(lines), encoding="utf-8")
         os.replace(fresh, path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            fresh.unlink()
         raise SteeringError(f"{path} cannot be written ({error})", do="Free space or mend its rights") from error
 
 

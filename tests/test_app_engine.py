@@ -2,11 +2,13 @@
 
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from app.engine import WARMUP_VARIABLE, Engine, load_pair
+from app.runs import Question, Run
 from explorer.cache import Cache
 from explorer.errors import ExplorerError, ModelError, SaeError
 from explorer.records import Edit, Sampling
@@ -110,10 +112,24 @@ def test_warm_up_is_switched_off_by_the_environment(made_up: Cache, monkeypatch:
     assert engine.wait(5)
 
 
+def test_an_engine_is_busy_until_it_can_be_asked(made_up: Cache):
+    go = threading.Event()
+    engine = Engine(made_up, lambda cache: (go.wait(5), object()))  # type: ignore[arg-type,return-value]
+    engine.warmup = False
+    assert not engine.busy
+    engine.warmup = True
+    assert engine.busy
+    engine.start()
+    assert engine.busy
+    go.set()
+    assert engine.wait(5)
+    assert not engine.busy
+
+
 def test_baseline_and_steered_equal_what_the_library_decodes(engine: Engine, pair: Cache):
     from explorer.generate import Row, Steering, complete
 
-    edits = (Edit(3, 2.0), Edit(5, -1.0))
+    edits = (Edit(3, 2.0), Edit(6, -1.0))
     shown = list(engine.stream("the old king", edits, GREEDY))
     loaded = engine._need()
     prompt = loaded.model.text_document("the old king").tokens
@@ -142,6 +158,43 @@ def test_two_generations_at_once_do_not_mix(engine: Engine):
     for thread in threads:
         thread.join()
     assert [together[2], together[7]] == alone
+
+
+def test_two_runs_at_once_are_what_each_is_alone(pair: Cache):
+    meeting = threading.Barrier(2)
+
+    class Meeting(Engine):
+        """Lets each of its generations go on only while the other one is in the middle of its own."""
+
+        together = False
+
+        def stream(self, *asked, **more):
+            for at, step in enumerate(super().stream(*asked, **more)):
+                if self.together and at < 8:
+                    meeting.wait(20)
+                yield step
+
+    engine = Meeting(pair)
+    drawn = Sampling(max_tokens=24, temperature=1.0, top_p=1.0, repetition_penalty=1.2, seed=3)
+    questions = (
+        Question("the old king", "", (Edit(3, 2.0), Edit(6, -1.0)), "all", drawn),
+        Question("who rules the sea?", "Be brief.", (Edit(7, 2.0, "clamp"),), "answer", replace(drawn, seed=8)),
+    )
+
+    def texts(run: Run) -> tuple[str, str]:
+        end = time.monotonic() + 60
+        while not run.wait(0.1):
+            run.watch()
+            assert time.monotonic() < end
+        assert run.phase == "done", run.error
+        assert len(run.steered.pieces) > 8
+        return run.baseline.text, run.steered.text
+
+    alone = [texts(Run(engine, question).start()) for question in questions]
+    assert len({text for two in alone for text in two}) == 4
+    engine.together = True
+    runs = [Run(engine, question).start() for question in questions]
+    assert [texts(run) for run in runs] == alone
 
 
 def test_own_text_has_an_activation_for_every_token_and_the_first_is_never_scored(engine: Engine):

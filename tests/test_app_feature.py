@@ -12,6 +12,7 @@ from app import facts, resources
 from app.components import heatmap
 from app.components.heatmap import example_rows, token_row
 from app.engine import Engine, Reading
+from app.main import PAGES
 from explorer.cache import Cache
 from explorer.errors import LabelError, ModelError
 from tests.helpers_app import run_page, words
@@ -161,16 +162,18 @@ def test_tokens_that_it_promotes_are_text(cache: Cache):
         assert "<img" not in shown
 
 
-def test_unreadable_labels_do_not_hide_the_feature(cache: Cache, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("url", [page.url for page in PAGES])
+def test_unreadable_labels_take_no_page_away(cache: Cache, monkeypatch: pytest.MonkeyPatch, url: str):
     def broken():
         raise LabelError("The labels cannot be read", do="Restore a backup")
 
     monkeypatch.setattr(resources, "labels", broken)
-    app = run_page("feature", feature="9")
+    app = run_page("" if url == "overview" else url, feature="9")
     assert not app.exception
-    assert "The labels cannot be read" in words(app)
-    assert "<b>#9</b>" in heading(app)
-    assert app.button(key="retry")
+    assert words(app).count("The labels cannot be read") == 1
+    assert app.button(key="retry-labels")
+    last = {"overview": "Labels", "browse": "1 to 25", "feature": "#9", "steer": 'class="answers"', "label": "#9"}
+    assert last[url] in words(app)
 
 
 # Own text

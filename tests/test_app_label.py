@@ -1,11 +1,13 @@
 """The Label page and its queues, without a browser and without a model."""
 
+import time
 from pathlib import Path
 
 import pytest
 
 from app import label_form, queues
 from explorer.cache import Cache
+from explorer.errors import LabelError
 from explorer.labels import NOT_INTERPRETABLE, LabelStore
 from tests.helpers_app import run_page, words
 from tests.helpers_cache import HOSTILE, fake_cache
@@ -248,6 +250,48 @@ def test_two_people_at_once_are_both_shown_and_one_chooses(cache: Cache, store: 
     assert saved is not None
     assert (saved.label, saved.author) == ("crowns", "me")
     assert len(store.history(SAE, 0)) == 3
+
+
+def test_ones_own_words_from_another_tab_are_a_conflict_too_and_the_same_words_are_none(
+    cache: Cache, store: LabelStore
+):
+    app = run_page("label", feature="0")
+    store.put(SAE, 0, "royalty", author="kim")  # the same
+    box(app, 0).set_value("royalty").run()
+    assert "while you were writing" not in words(app)
+    store.put(SAE, 0, "crowns", author="me")
+    box(app, 0).set_value("thrones").run()
+    assert "me saved “crowns”" in words(app)
+
+
+def test_a_conflict_that_has_been_in_view_stops_nobody(cache: Cache, store: LabelStore, monkeypatch):
+    app = run_page("label", feature="0")
+    store.put(SAE, 0, "crowns", author="kim")
+    box(app, 0).set_value("royalty").run()
+    assert "kim saved “crowns”" in words(app)
+    now = time.monotonic()
+    monkeypatch.setattr(label_form.time, "monotonic", lambda: now + 60)
+    app.button(key="label-next").click().run()
+    assert feature_in_view(app) == 1
+
+
+def test_what_could_not_be_saved_is_there_again_after_a_step_on_feature(
+    cache: Cache, store: LabelStore, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*args, **more):
+        raise LabelError("The disk is full")
+
+    text = f"feature-text-{SAE[:12]}-0"
+    app = run_page("feature", feature="0")
+    with monkeypatch.context() as patch:
+        patch.setattr(LabelStore, "put", full)
+        app.text_input(key=text).set_value("royalty").run()
+        assert "The disk is full" in words(app)
+        app.button(key="next").click().run()
+        app.button(key="previous").click().run()
+    assert app.text_input(key=text).value == "royalty"
+    app.text_input(key=text).set_value("").run()  # as it is in the store: nothing is left to save
+    assert "The disk is full" not in words(app)
 
 
 def test_a_broken_database_is_said_in_three_parts_and_nothing_typed_is_lost(

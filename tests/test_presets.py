@@ -1,5 +1,6 @@
 """Presets: what came with the cache, what a person keeps, and files that make no sense."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,9 @@ def test_what_cannot_be_kept_is_refused_in_words(cache: Cache, preset: Preset, s
         ('[[preset]]\nname = "a"\nedits = [{ feature = "b" }]', "make no sense"),
         ('[[preset]]\nname = "a"\nedits = [{ feature = 16 }]', "feature 16"),
         ('[[preset]]\nname = "a"\nedits = [{ feature = 1, mode = "shout" }]', "mode 'shout'"),
+        ('[[preset]]\nname = "a"\nedits = [{ feature = 1 }, { feature = 1 }]', "a feature twice"),
+        ('[[preset]]\nname = "a"\nedits = [{ feature = 1, strength = nan }]', "strength nan"),
+        ('[[preset]]\nname = "a"\nedits = [{ feature = 1, strength = -inf }]', "strength -inf"),
         ('[[preset]]\nname = "a"\npositions = "moon"\nedits = [{ feature = 1 }]', "positions 'moon'"),
     ],
 )
@@ -85,3 +89,11 @@ def test_a_file_that_makes_no_sense_is_named_and_kept(cache: Cache, text: str, s
     with pytest.raises(SteeringError, match=said):
         load(cache)
     assert own(cache).read_text() == text
+
+
+def test_savings_at_the_same_moment_all_last(cache: Cache):
+    names = [f"mine {n}" for n in range(12)]
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(lambda name: save(cache, Preset(name, "", "", (Edit(1),))), names))
+    assert sorted(p.name for p in load(cache) if not p.bundled) == sorted(names)
+    assert [path.suffix for path in own(cache).parent.iterdir()] == [".toml"]

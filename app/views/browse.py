@@ -5,7 +5,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import resources, state
+from app import state
 from app.components.feature_table import feature_table
 from app.facts import bare, number, percent
 from explorer import search
@@ -124,7 +124,7 @@ def _nothing(cache: Cache, asked: dict[str, Any], labels: dict[int, str]) -> Non
 
 
 cache = state.cache()
-labels = resources.label_texts(cache)
+labels = state.label_texts(cache)
 with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
     query = st.text_input(
         "Search",

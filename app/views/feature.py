@@ -231,6 +231,7 @@ def own_text(cache: Cache, feature: Feature) -> None:
     engine = resources.engine(name)
     if engine.state == "cold":
         engine.start()
+        st.rerun()  # the top bar has been drawn without it
     waits = engine.state == "loading"
     st.fragment(answer, run_every=1.0 if waits else None)(cache, feature, name, waits)
 
@@ -245,7 +246,9 @@ def answer(cache: Cache, feature: Feature, name: str, waited: bool) -> None:
         st.rerun()  # once, so that the clock of this fragment stops
     if engine.state == "failed" and engine.error:
         state.show_error(engine.error)
-        st.button("Try again", on_click=engine.start, key="own-again")
+        if st.button("Try again", key="own-again"):
+            engine.start()
+            st.rerun()
         return
     asked = st.session_state[ASKED]
     known = st.session_state.get(READ)
@@ -280,20 +283,15 @@ def verdict(cache: Cache, feature: Feature, reading: Reading) -> None:
 def main() -> None:
     """Draw the page."""
     cache = state.cache()
+    names = state.label_texts(cache)
     top = st.container(horizontal=True, vertical_alignment="center", gap="small")
     title = top.container(width="stretch")
     with top:
         index = controls(cache)
     feature = cache.feature(index)
-    try:
-        names, readable = resources.label_texts(cache), True
-    except ExplorerError:  # the form says so
-        names, readable = {}, False
     side, wide = st.columns([1, 2.6], gap="large")
     with side:
         label = label_form(cache.manifest.sae_fingerprint, index, place="feature")
-        if not readable:
-            st.button("Retry", on_click=resources.forget, key="retry")
         effects(cache, feature)
         if not feature.dead:
             histogram(feature)

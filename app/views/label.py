@@ -147,8 +147,7 @@ def _differ(keys: form.Keys) -> bool:
     theirs: Label | None = st.session_state.get(keys.theirs)
     if theirs is None:
         return False
-    since = st.session_state.setdefault(f"label-differ-{theirs.id}", time.monotonic())
-    if time.monotonic() - since < 1:  # leaving the box and pressing the key arrive as two events
+    if time.monotonic() - form.seen_since(theirs) < 1:  # leaving the box and pressing the key arrive as two events
         return True
     st.session_state[keys.theirs] = None  # seen, and gone on: mine stays
     return False
@@ -344,11 +343,7 @@ def main() -> None:
     """Draw the page."""
     cache = state.cache()
     sae = cache.manifest.sae_fingerprint
-    broken = False
-    try:
-        labelled = {index: label for index, label in resources.labels().all(sae).items() if label.label}
-    except ExplorerError:
-        labelled, broken = {}, True
+    labelled = state.labels(cache)
     line = the_queue(cache, labelled)
     index = in_view(cache, line, labelled)
     header(cache, line, index, labelled)
@@ -365,8 +360,6 @@ def main() -> None:
             blind = bool(theirs) and not any(change.author == me for change in history)
             form.label_form(sae, index, place=PLACE, undo=False, blind=blind)
             steps(sae, line, index, labelled, history)
-            if broken:
-                st.button("Retry", on_click=resources.forget, key="retry")
             opinions(sae, index, theirs, blind)
             effects(cache, feature)
         with left:

@@ -86,8 +86,8 @@ def progress(cache: Cache) -> None:
         store = resources.labels()
         sae = cache.manifest.sae_fingerprint
         labels, recent = store.all(sae), store.changes(sae, history=True)
-    except ExplorerError as error:
-        state.show_error(error)
+    except ExplorerError:  # said at the head of the page
+        st.html('<p class="say">They cannot be read.</p>')
         return
     bundled = sum(label.bundled for label in labels.values())
     share = 100 * len(labels) / max(1, cache.n_features)
@@ -111,10 +111,7 @@ def progress(cache: Cache) -> None:
 
 
 cache = state.cache()
-try:
-    labels = resources.label_texts(cache)
-except ExplorerError:
-    labels = {}  # said below, where the labels are
+labels = state.label_texts(cache)
 header(cache)
 tries(cache, labels)
 try:

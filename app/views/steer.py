@@ -132,11 +132,14 @@ def change_presets(change: Callable[[], object]) -> None:
 # --- what is drawn
 
 
-def prompt_side(now: Settings) -> None:
+def prompt_side(engine: Engine, now: Settings) -> None:
     """The prompt, Run and Stop, strengths, and the settings that are seldom changed."""
     put(prompt=now.prompt, system=now.system)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.html('<div class="head"><h1>Steer <span class="tag causal">live</span></h1></div>', width="content")
+        kind, words = (
+            ("causal", "live") if engine.state == "ready" else ("plain", "warming up" if engine.busy else "no model")
+        )
+        st.html(f'<div class="head"><h1>Steer <span class="tag {kind}">{words}</span></h1></div>', width="content")
         st.selectbox(
             "Ready questions", QUESTIONS, index=None, key=key("question"), placeholder="Take a ready question",
             label_visibility="collapsed", on_change=take_question,
@@ -395,17 +398,6 @@ def follow(run: Run, box, changed: bool) -> None:
         S.get(RUN)  # a place where Streamlit may end this script
 
 
-def await_model(engine: Engine) -> None:
-    """Draw the page again once the model is there: then it can tell lengths."""
-
-    def look() -> None:
-        if engine.state != "loading" and not (engine.state == "cold" and engine.warmup):
-            st.rerun()
-
-    if engine.state == "loading" or (engine.state == "cold" and engine.warmup):
-        st.fragment(look, run_every=1.5)()
-
-
 def known_presets(cache: Cache) -> tuple[list[Preset], ExplorerError | None]:
     try:
         return presets.load(cache), None
@@ -415,11 +407,12 @@ def known_presets(cache: Cache) -> tuple[list[Preset], ExplorerError | None]:
 
 cache = state.cache()
 engine = resources.engine(state.cache_name() or "")
-labels = resources.label_texts(cache)
+labels = state.label_texts(cache)
 known, preset_error = known_presets(cache)
 query = dict(st.query_params)
 now, nonsense = settings.read(query, cache, None if "edits" in query else first_visit(cache, labels, known))
 S[NOW] = now
+state.remember("steer")  # before the answer streams: who leaves meanwhile finds it again
 question = Question(now.prompt, now.system, now.edits, now.positions, now.sampling)
 before: Run | None = S.get(RUN)
 if before is not None and before.engine is not engine:  # another cache has been chosen
@@ -429,7 +422,7 @@ if S.pop(ASKED, False):
     before = S[RUN] = Run(engine, question, before).start()
 left, right = st.columns(2, gap="medium")
 with left:
-    prompt_side(now)
+    prompt_side(engine, now)
 with right:
     feature_side(cache, engine, now, labels, known)
 if preset_error:
@@ -455,5 +448,3 @@ else:
                 st.button("Go to 1.00", key=key("calm"), on_click=scale, args=(1.0,))
     if run.steered.pieces:
         exports(run, cache)
-await_model(engine)
-state.remember("steer")
