@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from explorer.corpus import chunks
-from explorer.errors import CorpusError
+from explorer.errors import CorpusError, ModelError
 from explorer.evidence import REASONS, EvidenceReader, count
 from explorer.records import Document
 from explorer.windows import Windows
@@ -11,6 +11,8 @@ from explorer.windows import Windows
 
 class Lengths:
     """A stand-in for a model: the residual stream of token id t has norm t."""
+
+    name, max_length = "lengths", 64
 
     def activations(self, ids: torch.Tensor, hook: str) -> torch.Tensor:
         assert hook == "here"
@@ -45,3 +47,17 @@ def test_a_corpus_without_evidence_is_refused() -> None:
 
 def test_every_reason_is_explained() -> None:
     assert all(text.endswith(".") for text in REASONS.values())
+
+
+def test_a_window_longer_than_the_models_context_is_refused() -> None:
+    with pytest.raises(CorpusError, match="at most 64"):
+        list(EvidenceReader(Lengths(), "here", median_norm=1.0).read(table([1] * 65)))  # pyright: ignore[reportArgumentType]
+
+
+def test_activations_that_overflow_are_refused() -> None:
+    class Overflow(Lengths):
+        def activations(self, ids: torch.Tensor, hook: str) -> torch.Tensor:
+            return super().activations(ids, hook) * float("inf")
+
+    with pytest.raises(ModelError, match="float32"):
+        list(EvidenceReader(Overflow(), "here", median_norm=1.0).read(table([1, 2, 3])))  # pyright: ignore[reportArgumentType]

@@ -226,3 +226,21 @@ def test_a_nucleus_wider_than_the_candidates_is_drawn_from_the_whole_vocabulary(
     logits = torch.zeros(1, 2000).expand(2000, -1)
     drawn = draw(logits, 1.0, (torch.arange(2000) + 0.5) / 2000)
     assert len(drawn.unique()) == 2000
+
+
+def test_a_nucleus_of_nothing_holds_the_likeliest_token():
+    logits = torch.randn(4, 1000, generator=torch.Generator().manual_seed(0))
+    assert draw(logits, 0.0, torch.tensor([0.0, 0.3, 0.7, 0.999999])).tolist() == logits.argmax(-1).tolist()
+
+
+def test_between_two_steps_nothing_of_a_generation_is_left_switched_on(llama: LanguageModel):
+    steps = stream(llama, [Row(prompt(llama))], Sampling(max_tokens=3))
+    for _ in steps:
+        assert not torch.is_inference_mode_enabled()
+
+
+def test_a_feature_that_never_fires_is_refused_instead_of_doing_nothing(llama: LanguageModel):
+    silent = steering(llama)
+    silent = Steering(silent.coder, {3: 0.0})
+    with pytest.raises(SteeringError, match="never fires"):
+        complete(llama, [Row(prompt(llama), (Edit(3, 1.0),))], Sampling(max_tokens=1), silent)

@@ -89,6 +89,28 @@ def test_only_what_the_messages_say_is_content(model: LanguageModel):
     assert said == [message["content"].strip() for message in CHAT]
 
 
+def test_a_short_message_is_not_found_in_the_templates_own_words(model: LanguageModel):
+    for word in ("user", "a", "assistant", "\n", "im"):
+        messages = [{"role": "user", "content": word}, {"role": "assistant", "content": f"{word}!"}]
+        document = model.chat_document(messages)
+        said = [model.vocabulary.text(document.tokens[a:b]).strip() for a, b in document.content]
+        assert said == [text for text in (word.strip(), f"{word}!".strip()) if text], word
+
+
+def test_messages_without_text_or_in_parts_are_read(model: LanguageModel):
+    parts = [{"type": "text", "text": "Hello "}, {"type": "text", "text": "there"}]
+    messages = [{"role": "user", "content": parts}, {"role": "assistant", "content": None}]
+    document = model.chat_document(messages)  # type: ignore[arg-type]
+    assert [model.vocabulary.text(document.tokens[a:b]).strip() for a, b in document.content] == ["Hello there"]
+
+
+def test_a_text_is_begun_once(model: LanguageModel):
+    once = model.begun(model.text_document("Hello"))
+    assert once.tokens[0] in model.vocabulary.special
+    assert model.begun(once) == once
+    assert [once.tokens[a:b] for a, b in once.content] == [model.text_document("Hello").tokens]
+
+
 def test_special_tokens_are_no_content(tmp_path):
     model = tiny_model(tmp_path, bos=True)
     document = model.text_document("The fox<|im_end|> jumps")

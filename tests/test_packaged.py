@@ -265,6 +265,10 @@ def test_a_path_without_a_folder_and_a_misspelt_name_are_said(shelf):
         locate("./nowhere/at/all")
     with pytest.raises(ModelError, match="closest packaged model is smollm2-135m-instruct"):
         locate("smollm2-135m")
+
+
+def test_a_hub_name_that_resembles_a_packaged_one_is_meant():
+    assert locate("HuggingFaceTB/SmolLM2-135M-Instruct") == "HuggingFaceTB/SmolLM2-135M-Instruct"
     assert locate("organisation/model") == "organisation/model"
 
 

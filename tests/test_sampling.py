@@ -55,10 +55,28 @@ def test_content_is_the_request_and_the_answer_without_template_and_special_toke
 
 def test_an_interrupted_corpus_goes_on_to_the_same_corpus(model: LanguageModel, tmp_path: Path):
     whole = sample(model, PROMPTS, tmp_path / "whole.jsonl", PLAN).read_text()
-    out = tmp_path / "cut.jsonl"
+    out, plan = tmp_path / "cut.jsonl", tmp_path / "cut.plan.json"
     sample(model, PROMPTS, out, PLAN)
-    out.write_text(whole[: len(whole) // 2])  # a killed process leaves half a line
-    assert sample(model, PROMPTS, out, PLAN).read_text() == whole
+    unfinished = json.loads(plan.read_text())
+    del unfinished["finished"]
+    rows = whole.splitlines(keepends=True)
+    for left in (whole[: len(whole) // 2], whole[:-9], "".join(rows[:-1]), rows[0][:20], ""):  # what a kill may leave
+        out.write_text(left)
+        plan.write_text(json.dumps(unfinished))
+        assert sample(model, PROMPTS, out, PLAN).read_text() == whole
+
+
+def test_a_file_that_was_not_sampled_here_is_never_touched(model: LanguageModel, tmp_path: Path):
+    (tmp_path / "mine.jsonl").write_text("my own data")
+    with pytest.raises(CorpusError, match="not sampled here"):
+        sample(model, PROMPTS, tmp_path / "mine.jsonl", PLAN)
+    assert (tmp_path / "mine.jsonl").read_text() == "my own data"
+
+
+def test_removing_the_corpus_is_enough_to_sample_with_other_settings(model: LanguageModel, tmp_path: Path):
+    out = sample(model, PROMPTS, tmp_path / "corpus.jsonl", PLAN)
+    out.unlink()
+    assert sample(model, PROMPTS, out, SamplingPlan(tokens=100, seed=4, batch=4, max_tokens=8)).exists()
 
 
 def test_a_finished_corpus_is_left_alone(model: LanguageModel, tmp_path: Path):

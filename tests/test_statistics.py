@@ -160,3 +160,13 @@ def test_coactive_features_are_ranked_by_jaccard(monkeypatch: pytest.MonkeyPatch
         np.testing.assert_allclose(shares[feature], sorted(jaccard, reverse=True)[:3], rtol=1e-5)
         assert feature not in ids[feature]
     assert ids[5] == []
+
+
+def test_quantiles_of_values_in_one_level_lie_in_that_level():
+    edges = level_edges()
+    histogram = np.zeros((1, len(edges) - 1), np.int64)
+    level = int(np.searchsorted(edges, 10.0)) - 1
+    histogram[0, level] = 3
+    found = quantiles(histogram, np.array([10.0], np.float32), (0.5, 0.9, 0.99))
+    assert (found >= edges[level]).all()
+    assert (found <= 10.0).all()

@@ -162,6 +162,27 @@ def test_a_plan_that_cannot_be_carried_out_is_refused(store: ActivationStore, tm
             train(store, plan, tmp_path / "sae", checkpoints=tmp_path / "c")
 
 
+def test_a_folder_that_holds_something_else_is_never_replaced(store: ActivationStore, tmp_path: Path):
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "thesis.txt").write_text("years of work")
+    with pytest.raises(RecipeError, match="is no SAE"):
+        train(store, PLAN, tmp_path / "project", checkpoints=tmp_path / "c")
+    assert (tmp_path / "project" / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_checkpoint_that_was_cut_off_costs_a_fresh_start_and_nothing_else(store: ActivationStore, tmp_path: Path):
+    whole = train(store, PLAN, tmp_path / "whole", checkpoints=tmp_path / "c")
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "state.json").write_text('{"plan": ')
+    assert train(store, PLAN, tmp_path / "again", checkpoints=tmp_path / "c").fingerprint == whole.fingerprint
+
+
+def test_activations_of_another_corpus_are_refused(model, documents, tmp_path: Path):
+    collect(model, documents, "blocks.1.hook_resid_post", tmp_path / "a", corpus="one")
+    with pytest.raises(SaeError, match="another corpus"):
+        collect(model, documents, "blocks.1.hook_resid_post", tmp_path / "a", corpus="two")
+
+
 def test_a_sweep_goes_on_where_it_was_cut_off(store: ActivationStore, tmp_path: Path):
     plans = [TrainingPlan(64, k, 5, 64) for k in (4, 8)]
     out, told = tmp_path / "sweep.json", list[str]()
