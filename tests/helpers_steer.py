@@ -1,7 +1,9 @@
-"""A live engine of our own for tests of the Steer page: it answers at once, with what it is told to."""
+"""A live engine of our own for tests of the Steer page, which answers at once with what it is told to; and a tiny real one."""
 
+import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +11,7 @@ from app.engine import Engine
 from explorer.cache import Cache
 from explorer.errors import ExplorerError
 from explorer.records import Edit, Sampling
+from tests.helpers_cache import fake_cache
 
 
 class FakeEngine(Engine):
@@ -77,3 +80,30 @@ class FakeEngine(Engine):
                 at += 1
         finally:
             self.closed.set()
+
+
+def tiny_world(place: Path, *, layers: int = 24, **manifest: Any) -> Path:
+    """A cache, and the tiny model and SAE that it says it was made with.
+
+    Args:
+        layers: Of the model, which never ends an answer by itself; 24 are slow enough to be watched.
+        manifest: Overrides of the manifest's fields.
+    Returns:
+        The cache's folder, `place / "tiny"`.
+    """
+    from explorer.model import LanguageModel
+    from explorer.sae import SparseCoder
+    from tests.helpers import tiny_folder
+    from tests.helpers_sae import tiny_sae_folder
+
+    tiny_folder(place / "model", layers=layers)
+    for name in ("tokenizer_config.json", "config.json", "generation_config.json"):
+        path = place / "model" / name
+        said = json.loads(path.read_text())
+        path.write_text(json.dumps({k: v for k, v in said.items() if k not in ("eos_token", "eos_token_id")}))
+    tiny_sae_folder(place / "sae")
+    model, coder = LanguageModel.load(place / "model"), SparseCoder.load(place / "sae")
+    fingerprints = {"model_fingerprint": model.fingerprint, "sae_fingerprint": coder.fingerprint}
+    fake_cache(place / "tiny", 24, model=str(place / "model"), **fingerprints, **manifest)
+    tiny_sae_folder(place / "tiny" / "sae")
+    return place / "tiny"

@@ -1,6 +1,5 @@
 """Steer as a person meets it, over a tiny real model: links, streaming, Stop, a slider in mid-stream, a closed tab."""
 
-import json
 import re
 import time
 from pathlib import Path
@@ -8,7 +7,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.helpers_cache import fake_cache
+from app.runs import PATIENCE
+from tests.helpers_steer import tiny_world
 
 expect = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed").expect
 LONG = "max_tokens=400&temperature=1.5&top_p=1&repetition_penalty=1.3"
@@ -16,29 +16,13 @@ LONG = "max_tokens=400&temperature=1.5&top_p=1&repetition_penalty=1.3"
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> Path:
-    """A cache, and the tiny model and SAE that it says it was made with; slow enough to be watched."""
-    from explorer.model import LanguageModel
-    from explorer.sae import SparseCoder
-    from tests.helpers import tiny_folder
-    from tests.helpers_sae import tiny_sae_folder
-
-    place = tmp_path_factory.mktemp("steer")
-    tiny_folder(place / "model", layers=24)
-    for name in ("tokenizer_config.json", "config.json", "generation_config.json"):  # a model that never ends by itself
-        path = place / "model" / name
-        said = json.loads(path.read_text())
-        path.write_text(json.dumps({k: v for k, v in said.items() if k not in ("eos_token", "eos_token_id")}))
-    tiny_sae_folder(place / "sae")
-    model, coder = LanguageModel.load(place / "model"), SparseCoder.load(place / "sae")
-    fingerprints = {"model_fingerprint": model.fingerprint, "sae_fingerprint": coder.fingerprint}
-    fake_cache(place / "tiny", 24, model=str(place / "model"), **fingerprints)
-    tiny_sae_folder(place / "tiny" / "sae")
-    return place / "tiny"
+    return tiny_world(tmp_path_factory.mktemp("steer"))
 
 
 @pytest.fixture(scope="module")
 def app(start_app, world):
-    return start_app([world], warmup=True, OMP_NUM_THREADS="1")
+    with start_app([world], warmup=True, OMP_NUM_THREADS="1") as running:
+        yield running
 
 
 def only(app, query: str = "") -> str:
@@ -76,6 +60,27 @@ def streaming(page) -> None:
     expect(note(page, "steered")).to_have_text(re.compile(r"streaming, \d\d+ tokens"), timeout=60_000)
 
 
+def goes_on(page) -> None:
+    """Wait until the steered answer has grown."""
+    before = tokens(page)
+    page.wait_for_function(
+        "n => Number(document.querySelector('.ans.steered header span')?.innerText.match(/^streaming, (\\d+)/)?.[1]) > n",
+        arg=before,
+    )
+
+
+def ended(page, side: str = "steered", within: int = 90_000) -> None:
+    """Wait for the end of an answer, whichever it is."""
+    expect(note(page, side)).to_have_text(re.compile(r"^(stopped after )?\d+ tokens?$"), timeout=within)
+    settled(page)
+
+
+def in_link(**said: str) -> re.Pattern[str]:
+    """A pattern of addresses that say so; colons may be quoted."""
+    (name, value), *_ = said.items()
+    return re.compile(rf"[?&]{name}=" + re.escape(value).replace(":", "(?::|%3A)") + "(?:&|$|:|%3A)")
+
+
 def tokens(page, side: str = "steered") -> int:
     found = re.search(r"(\d+) token", note(page, side).inner_text())
     return int(found[1]) if found else 0
@@ -109,35 +114,36 @@ def test_a_run_streams_both_columns_in_step_and_ends(page, app):
         "[...document.querySelectorAll('.ans')].map(e => e.getBoundingClientRect()).map(r => [r.y, r.height])"
     )
     assert boxes[0] == boxes[1]
-    expect(note(page, "steered")).not_to_have_text(re.compile("streaming"), timeout=90_000)
-    settled(page)
+    ended(page)
+    assert tokens(page) > 9
     expect(page.get_by_role("slider", name="Strength of feature 3")).to_have_value("2")
 
 
 def test_sliders_stand_where_the_link_puts_them_however_soon_a_run_begins(page, app):
     page.goto(only(app, "edits=3:2.5:add,7:-0.5:add:off,8:2:clamp&max_tokens=5"))
     start(page)
-    expect(note(page, "steered")).to_have_text(re.compile("^5 tokens|stopped after"), timeout=60_000)
-    settled(page)
+    ended(page)
     for feature, value in ((3, "2.5"), (7, "-0.5"), (8, "2")):
         expect(page.get_by_role("slider", name=f"Strength of feature {feature}")).to_have_value(value)
 
 
-def test_stop_ends_within_two_tokens(page, app):
+def test_escape_stops_an_answer_and_keeps_what_there_is(page, app):
     arrive(page, app, f"edits=3:0.2:add&{LONG}")
     start(page)
     streaming(page)
-    before = tokens(page)
     began = time.perf_counter()
     page.keyboard.press("Escape")
-    expect(note(page, "steered")).to_have_text(re.compile(r"stopped after \d+ tokens"), timeout=3_000)
-    assert time.perf_counter() - began < 2
+    expect(note(page, "steered")).to_have_text(re.compile(r"^stopped after \d+ tokens$"))
+    assert time.perf_counter() - began < 10
     settled(page)
-    after = tokens(page)
-    page.wait_for_timeout(400)
-    assert tokens(page) == after
-    assert after < 400
-    assert after - before < 60  # what the tiny model writes while the key travels
+    kept = page.locator(".answers").inner_text()
+    assert tokens(page) < 400
+    # The page is drawn once more, after the answer that was stopped would have written more.
+    page.get_by_role("checkbox", name="Feature 3 steers").focus()
+    page.get_by_text("seed 0, temperature 1.5").click()
+    expect(page.get_by_role("textbox", name="System prompt")).to_be_visible()
+    settled(page)
+    assert page.locator(".answers").inner_text() == kept
 
 
 def test_a_slider_moved_in_mid_stream_begins_again(page, app):
@@ -145,11 +151,12 @@ def test_a_slider_moved_in_mid_stream_begins_again(page, app):
     start(page)
     streaming(page)
     move(page, 3, 4)
-    page.wait_for_url(re.compile("0.4"))
+    page.wait_for_url(in_link(edits="3:0.4"))
     expect(card(page, "steered").locator("header b")).to_have_text("Steered +0.40")
-    expect(note(page, "steered")).to_have_text(re.compile("streaming|tokens"))
+    streaming(page)
+    goes_on(page)
     page.keyboard.press("Escape")
-    expect(note(page, "steered")).to_have_text(re.compile("stopped|tokens"))
+    expect(note(page, "steered")).to_have_text(re.compile(r"^stopped after \d+ tokens$"))
 
 
 def test_control_and_enter_runs_what_has_just_been_typed(page, app):
@@ -157,8 +164,7 @@ def test_control_and_enter_runs_what_has_just_been_typed(page, app):
     box = page.get_by_role("textbox", name="Prompt", exact=True)
     box.fill("Who rules the sea?")
     box.press("Control+Enter")
-    expect(note(page, "steered")).to_have_text(re.compile("^\\d+ tokens|stopped after"), timeout=60_000)
-    settled(page)
+    ended(page)
     assert query(page)["prompt"] == ["Who rules the sea?"]
     expect(page.locator(".answers")).not_to_contain_text("press Run")
 
@@ -167,12 +173,10 @@ def test_other_clicks_do_not_disturb_a_run(page, app):
     arrive(page, app, f"edits=3:0.2:add&{LONG}")
     start(page)
     streaming(page)
-    before = tokens(page)
     page.get_by_role("button", name="Add a feature").click()
     page.get_by_role("textbox", name="Number or words").fill("king")
     expect(page.get_by_role("button", name=re.compile("^#\\d+")).first).to_be_visible()
-    expect(note(page, "steered")).to_have_text(re.compile("streaming|tokens"))
-    assert tokens(page) >= before
+    goes_on(page)
     page.keyboard.press("Escape")
 
 
@@ -184,8 +188,7 @@ def test_a_closed_tab_leaves_the_model_to_others_unhooked(context, app):
         page = context.new_page()
         arrive(page, app, greedy)
         start(page)
-        expect(note(page, "steered")).to_have_text(re.compile("^\\d+ tokens|stopped after \\d+"), timeout=60_000)
-        settled(page)
+        ended(page)
         text = card(page, "baseline").locator("p").inner_text()
         page.close()
         return text
@@ -196,30 +199,56 @@ def test_a_closed_tab_leaves_the_model_to_others_unhooked(context, app):
     start(left)
     streaming(left)
     left.close()
+    began = time.monotonic()
     assert ask() == alone
-    time.sleep(4)
+    while time.monotonic() - began < PATIENCE + 1:  # and once nobody has watched the closed tab's for so long
+        time.sleep(0.1)
     assert ask() == alone
 
 
-def test_the_share_link_opens_the_same_page_elsewhere(page, browser, app):
+def test_two_people_who_generate_at_once_get_what_each_would_get_alone(profile, app):
+    asked = (
+        "edits=3:2:add&prompt=The+old+king&seed=5&positions=all",
+        "edits=7:-1.5:add,4:2:clamp&prompt=Who+rules+the+sea%3F&seed=11&system=Be+brief.",
+    )
+    long = LONG.replace("400", "150")
+    people = [profile().new_page() for _ in asked]
+
+    def texts(page) -> list[str]:
+        ended(page)
+        return page.locator(".ans p").all_inner_texts()
+
+    alone = []
+    for page, said in zip(people, asked, strict=True):
+        arrive(page, app, f"{said}&{long}")
+        start(page)
+        alone.append(texts(page))
+    assert len({text for pair in alone for text in pair}) == 4
+    for page in people:
+        start(page)
+    for page in people:
+        streaming(page)
+    expect(note(people[0], "steered")).to_have_text(re.compile("^streaming"))  # still, now that the other one is too
+    assert [texts(page) for page in people] == alone
+
+
+def test_the_share_link_opens_the_same_page_elsewhere(page, profile, app):
     arrive(page, app, "edits=3:1.5:add:off,5:1:ablate&prompt=%3Cb%3E%26+%23&seed=4&temperature=0.3")
     page.get_by_role("button", name="Share").click()
     link = page.get_by_test_id("stCode").inner_text().strip()
     assert link.startswith(f"{app.url}/steer?")
-    fresh = browser.new_context()
-    other = fresh.new_page()
+    other = profile().new_page()
     other.goto(link)
     expect(other.get_by_role("textbox", name="Prompt", exact=True)).to_have_value("<b>& #", timeout=30_000)
     expect(other.get_by_role("slider", name="Strength of feature 3")).to_have_value("1.5")
     expect(other.get_by_role("checkbox", name="Feature 3 steers")).not_to_be_checked()
     expect(other.get_by_text("seed 4, temperature 0.3")).to_be_visible()
-    fresh.close()
 
 
 def test_back_undoes_a_strength(page, app):
     arrive(page, app, "edits=3:1:add&max_tokens=5")
-    page.get_by_role("button", name="1.5", exact=False).first.click()
-    page.wait_for_url(re.compile("1.5"))
+    page.get_by_role("button", name="+1.5", exact=True).click()
+    page.wait_for_url(in_link(edits="3:1.5"))
     page.go_back()
     expect(page.get_by_role("slider", name="Strength of feature 3")).to_have_value("1")
 
@@ -227,7 +256,7 @@ def test_back_undoes_a_strength(page, app):
 def test_number_keys_are_strengths(page, app):
     arrive(page, app, "edits=3:1:add&max_tokens=5")
     page.keyboard.press("4")
-    page.wait_for_url(re.compile("2.5"))
+    page.wait_for_url(in_link(edits="3:2.5"))
     expect(page.get_by_role("slider", name="Strength of feature 3")).to_have_value("2.5")
 
 
@@ -238,7 +267,7 @@ def test_hostile_prompts_are_text(page, app):
         "edits=3:1:add&max_tokens=3&prompt=%3Cimg+src%3Dx+onerror%3Dalert(1)%3E&system=%3Cscript%3Ealert(1)%3C/script%3E",
     )
     start(page)
-    expect(note(page, "steered")).to_have_text(re.compile("^\\d+ tokens?$"), timeout=60_000)
+    ended(page)
     assert page.locator(".stMain :is(script, iframe, img)").count() == 0
 
 
