@@ -141,9 +141,16 @@ def _fidelity(
     held = "held-out" if not suffix else "outside"
     total = sums.sum(0)
     with_loss = sums[: _loss_rows(len(sums))]
+    of = windows.document  # windows of one document are no independent draws
+
+    def interval(rows: np.ndarray, figure: Callable[[np.ndarray], float]) -> tuple[float, float]:
+        whole = np.zeros((of.max() + 1, rows.shape[1]))
+        np.add.at(whole, of[: len(rows)], rows)
+        return bootstrap(whole[np.unique(of[: len(rows)])], figure)
+
     return {
         "variance_explained": Figure(
-            explained(total), f"{tokens:,} scored tokens of {len(readings):,} {held} windows", *bootstrap(sums, explained), 0.0,
+            explained(total), f"{tokens:,} scored tokens of {len(readings):,} {held} windows", *interval(sums, explained), 0.0,
             "" if suffix else "at least 0.85", "Share of the activations' variance that the SAE's reconstruction keeps; control: the mean.",
         ),
         "dead_latents": Figure(
@@ -152,7 +159,7 @@ def _fidelity(
         ),
         "loss_recovered": Figure(
             recovered(with_loss.sum(0)), f"{predicted:,} predicted tokens of {len(with_loss):,} {held} windows",
-            *bootstrap(with_loss, recovered), 0.0, "" if suffix else "at least 0.95",
+            *interval(with_loss, recovered), 0.0, "" if suffix else "at least 0.95",
             "Share of the next-token loss between mean ablation (control) and the model that the SAE's reconstruction keeps.",
         ),
     }  # fmt: skip
