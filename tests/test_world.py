@@ -106,5 +106,5 @@ def test_the_prompts_are_many_and_clean():
 @pytest.mark.parametrize("path", kept(), ids=lambda path: path.name)
 def test_no_file_names_a_folder_of_a_machine(path: Path):
     data = path.read_bytes()
-    for folder in (b"/home/", b"/root/", b"/work/", b"/tmp/", b"/Users/"):
-        assert folder not in data or path.suffix in (".safetensors", ".parquet"), folder
+    for name in ("home", "root", "tmp", "mnt", "Users"):
+        assert f"/{name}/".encode() not in data or path.suffix in (".safetensors", ".parquet"), name
