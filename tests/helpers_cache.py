@@ -75,6 +75,7 @@ def fake_cache(
     n_windows: int = 40,
     seed: int = 0,
     dead: tuple[int, ...] = (5,),
+    names: Vocabulary | None = None,
     **manifest: Any,
 ) -> Path:
     """Write a random cache that every reader accepts.
@@ -83,6 +84,7 @@ def fake_cache(
         path: The folder to make.
         n_features: How many features; feature 3 is titled and fires in hostile strings, those in `dead` never fire.
         n_windows: How many windows the examples come from; every seventh is flagged.
+        names: What the cache says that token ids stand for, where a model is to read it; else the made-up words.
         manifest: Overrides of the manifest's fields.
     Returns:
         `path`.
@@ -182,5 +184,5 @@ def fake_cache(
         ],
         "context": [around(f, -8, 3) for f in range(n_features)],
     }
-    write_cache(path, fake_manifest(n_features, **manifest), features, examples, windows, vocabulary)
+    write_cache(path, fake_manifest(n_features, **manifest), features, examples, windows, names or vocabulary)
     return path

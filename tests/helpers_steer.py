@@ -104,6 +104,6 @@ def tiny_world(place: Path, *, layers: int = 24, **manifest: Any) -> Path:
     tiny_sae_folder(place / "sae")
     model, coder = LanguageModel.load(place / "model"), SparseCoder.load(place / "sae")
     fingerprints = {"model_fingerprint": model.fingerprint, "sae_fingerprint": coder.fingerprint}
-    fake_cache(place / "tiny", 24, model=str(place / "model"), **fingerprints, **manifest)
+    fake_cache(place / "tiny", 24, names=model.vocabulary, model=str(place / "model"), **fingerprints, **manifest)
     tiny_sae_folder(place / "tiny" / "sae")
     return place / "tiny"
