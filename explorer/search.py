@@ -62,8 +62,9 @@ def search(
     """Features that hold every word of the query, sorted, one page of them.
 
     Args:
-        query: Words, each looked for as it stands (case aside) in label, title, promoted tokens and examples; "two words" in quotes are
-            one. `#12` is feature 12 alone; a bare number puts that feature first.
+        query: Words, each looked for (case aside) in label, title, promoted tokens and examples, where a word begins with it; in titles
+            and tokens, which are often pieces of words, anywhere. "Two words" in quotes are one. `#12` is feature 12 alone; a bare number
+            puts that feature first.
         sort: One of `SORTS`.
         min_density, max_density: Shares of scored tokens, both included.
         status: One of `STATUSES`; live features fire at least once in the corpus.
@@ -92,7 +93,7 @@ def search(
     return Page(rows, len(found))
 
 
-_NUMBERED, _LABEL, _TITLE, _PROMOTED, _EXAMPLES, _NOWHERE = range(6)
+_NUMBERED, _LABEL, _TITLE, _PROMOTED, _EXAMPLES, _WITHIN, _NOWHERE = range(7)
 
 
 def _places(cache: Cache, query: str, labels: Mapping[int, str]) -> np.ndarray:
@@ -111,12 +112,16 @@ def _places(cache: Cache, query: str, labels: Mapping[int, str]) -> np.ndarray:
 
 def _find(cache: Cache, term: str, labels: Mapping[int, str]) -> np.ndarray:
     place = np.full(cache.n_features, _NOWHERE)
-    texts = {_EXAMPLES: cache.table.column("context"), _PROMOTED: cache.promoted, _TITLE: cache.table.column("title")}
-    for where, column in texts.items():
+    title, promoted = cache.table.column("title"), cache.promoted
+    for column in (title, promoted):
         hits = pc.match_substring(column, term, ignore_case=True)  # type: ignore[attr-defined]
+        place[np.asarray(hits.fill_null(False))] = _WITHIN
+    begins = re.escape(term) if not term[0].isalnum() else rf"(?:^|[^\pL\pN]){re.escape(term)}"
+    for where, column in ((_EXAMPLES, cache.table.column("context")), (_PROMOTED, promoted), (_TITLE, title)):
+        hits = pc.match_substring_regex(column, f"(?i){begins}")  # type: ignore[attr-defined]
         place[np.asarray(hits.fill_null(False))] = where
-    low = term.casefold()
-    place[[i for i, text in labels.items() if low in text.casefold()]] = _LABEL
+    word = re.compile(rf"(?i)(?<![^\W_]){re.escape(term)}" if term[0].isalnum() else re.escape(term))
+    place[[i for i, text in labels.items() if word.search(text)]] = _LABEL
     return place
 
 
