@@ -55,6 +55,7 @@ def build(
     context_size: int = 128,
     sink_factor: float = SINK_FACTOR,
     work: Path | None = None,
+    resume: bool = True,
     command: str = "",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
@@ -65,6 +66,7 @@ def build(
         out: The cache's folder; it holds the old cache or the new one, or for the moment of the change none.
         corpus: Name of the corpus, for the manifest.
         work: Where the unfinished state lies; beside `out` by default, removed at the end.
+        resume: Go on with an unfinished build; otherwise it is forgotten.
         progress: Called with tokens so far and 0, since the end is not known.
     Returns:
         `out`.
@@ -75,6 +77,8 @@ def build(
     state = work or out.parent / f".{out.name}.work"
     key = {"model": model.fingerprint, "sae": coder.fingerprint, "hook": coder.hook_point, "context": context_size}
     key["dtype"] = str(model.dtype)
+    if not resume:
+        _forget(state)
     note, partial = _resume(state, {**key, "sink_factor": sink_factor, "corpus": corpus})
     reader = EvidenceReader(model, coder.hook_point, sink_factor=sink_factor, median_norm=note["median_norm"])
     digest = note["sha256"]
@@ -135,8 +139,7 @@ def build(
     write_cache(
         out, manifest, features, examples, windows, model.vocabulary, sae=sae if sae.is_dir() and not inside else None
     )
-    for file in (state / "state.safetensors", state / "state.json"):
-        file.unlink(missing_ok=True)
+    _forget(state)
     if not work and state.exists() and not any(state.iterdir()):
         state.rmdir()
     return out
@@ -158,6 +161,11 @@ def _resume(state: Path, key: dict[str, Any]) -> tuple[dict[str, Any], Partial |
     except (OSError, ValueError, KeyError, SafetensorError):
         pass  # nothing there, or a note that was cut off: begin again
     return fresh, None
+
+
+def _forget(state: Path) -> None:
+    for name in ("state.json", "state.safetensors"):
+        (state / name).unlink(missing_ok=True)
 
 
 def _save(state: Path, note: dict[str, Any], partial: Partial) -> None:

@@ -52,8 +52,6 @@ __all__ = [
     "Label",
     "LabelStore",
     "default_url",
-    "export_labels",
-    "import_labels",
     "read_file",
     "write",
     "write_file",
@@ -441,32 +439,3 @@ def _label(row: Any) -> Label:
     return Label(
         row.sae, row.feature, row.label, row.note, row.confidence, row.author, moment(row.created_at), int(row.id)
     )
-
-
-def export_labels(
-    store: LabelStore,
-    path: PathLike,
-    *,
-    sae: str | None = None,
-    history: bool = False,
-    overwrite: bool = False,
-) -> int:
-    """Write labels to a .csv or .jsonl file, whole or not at all; gives back how many.
-
-    Args:
-        sae: Only of this SAE.
-        history: Every change, or only the newest of each feature.
-        overwrite: Replace a file that is there.
-    Raises:
-        LabelError: If the file is there, has another ending, or cannot be written.
-    """
-    return write_file(store.changes(sae, history=history), path, overwrite=overwrite)
-
-
-def import_labels(store: LabelStore, path: PathLike) -> Imported:
-    """Take in the labels of a .csv or .jsonl file: all of them, or none.
-
-    Raises:
-        LabelError: Naming the line that makes no sense.
-    """
-    return store.add(read_file(path))

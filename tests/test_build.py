@@ -1,6 +1,7 @@
 """Corpus to cache: what is written is what the model and the SAE say, and a killed build goes on."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import torch
 from explorer import build as building
 from explorer.build import build
 from explorer.cache import Cache
-from explorer.errors import CorpusError
+from explorer.corpus import chunks
+from explorer.errors import CacheError, CorpusError, SaeError
 from explorer.model import LanguageModel
 from explorer.records import Document
 from explorer.sae import SparseCoder
@@ -152,6 +154,57 @@ def test_a_killed_build_goes_on_and_ends_as_it_would_have_ended(model, coder, do
         assert (cut / name).read_bytes() == (whole / name).read_bytes(), name
     one, two = (json.loads((p / "manifest.json").read_text()) for p in (cut, whole))
     assert {k: v for k, v in one.items() if k != "created"} == {k: v for k, v in two.items() if k != "created"}
+
+
+def half_built(model, coder, documents, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the noted state of a build that was cut off."""
+    monkeypatch.setattr(building, "_STATE_EVERY", 1)
+    monkeypatch.setattr(building, "chunks", partial(chunks, windows=8))
+
+    class Cut(BaseException):
+        pass
+
+    def stop(done: int, total: int) -> None:
+        raise Cut
+
+    with pytest.raises(Cut):
+        build(model, coder, documents, out, context_size=32, progress=stop)
+
+
+def test_the_unfinished_build_of_another_corpus_is_refused_or_begun_afresh(
+    model, coder, documents, tmp_path, monkeypatch
+):
+    half_built(model, coder, documents, tmp_path / "tiny", monkeypatch)
+    other = documents[::-1]
+    with pytest.raises(CacheError, match="another corpus"):
+        build(model, coder, other, tmp_path / "tiny", context_size=32)
+    made = Cache.open(build(model, coder, other, tmp_path / "tiny", context_size=32, resume=False))
+    whole = Cache.open(build(model, coder, other, tmp_path / "whole", context_size=32))
+    assert made.manifest.corpus_sha256 == whole.manifest.corpus_sha256
+
+
+def test_an_sae_of_which_no_feature_fires_is_refused_in_words(model, coder, documents, tmp_path):
+    class Silent:
+        def __getattr__(self, name: str):
+            return getattr(coder, name)
+
+        def encode(self, resid: torch.Tensor) -> torch.Tensor:
+            return coder.encode(resid) * 0
+
+    with pytest.raises(SaeError, match="No feature"):
+        build(model, Silent(), documents, tmp_path / "tiny", context_size=32)  # pyright: ignore[reportArgumentType]
+
+
+def test_files_of_the_former_cache_do_not_stay(model, coder, documents, tmp_path):
+    out = build(model, coder, documents, tmp_path / "tiny", context_size=32)
+    manifest = json.loads((out / "manifest.json").read_text())
+    (out / "old.bin").write_bytes(b"old")
+    (out / "mine.txt").write_text("mine")
+    manifest["files"]["old.bin"] = {"sha256": "", "bytes": 3}
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    build(model, coder, documents, out, context_size=32)
+    assert not (out / "old.bin").exists()
+    assert (out / "mine.txt").exists()
 
 
 def test_a_corpus_without_evidence_is_refused_and_the_old_cache_stays(model, coder, documents, tmp_path):

@@ -26,8 +26,6 @@ from explorer.labels import (
     Label,
     LabelStore,
     default_url,
-    export_labels,
-    import_labels,
     read_file,
     write_file,
 )
@@ -64,6 +62,16 @@ AWKWARD = [
     "back\\slash \\n",
     "x" * LIMITS["label"],
 ]
+
+
+def export_labels(
+    store: LabelStore, path: Path, *, sae: str | None = None, history: bool = False, overwrite: bool = False
+) -> int:
+    return write_file(store.changes(sae, history=history), path, overwrite=overwrite)
+
+
+def import_labels(store: LabelStore, path: Path) -> Imported:
+    return store.add(read_file(path))
 
 
 @pytest.fixture

@@ -127,6 +127,9 @@ def build(
     hook: Annotated[str, typer.Option(help="Where the SAE reads, if its metadata does not say.")] = "",
     context: Annotated[int, typer.Option(min=2, help="Longest window, in tokens.")] = 128,
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many documents of the corpus.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume/--fresh", help="Go on with a build that was cut off, or begin again.")
+    ] = True,
     device: Device = "auto",
     dtype: Dtype = "auto",
     as_json: JSON = False,
@@ -150,6 +153,7 @@ def build(
             out,
             corpus=name,
             context_size=context,
+            resume=resume,
             command=command,
             progress=_named(tick, "building, tokens read:"),
         )
