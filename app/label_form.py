@@ -19,6 +19,8 @@ from explorer.errors import ExplorerError
 from explorer.labels import BUNDLED, CONFIDENCES, LIMITS, Label
 
 AUTHOR = "label-author"
+OWN = "label-own"
+"""Session key: the changes that this session made, by their ids."""
 DONE = "label-done"
 """Session key: the features that this session has saved, oldest first, as (sae, feature)."""
 
@@ -168,6 +170,8 @@ def save(keys: Keys) -> bool:
     if said == state.get(keys.filled):
         state[keys.trouble] = state[keys.unsaved] = None
         return True
+    # Streamlit may end this callback at any look into the state; a change of one's own must be known as such even then.
+    seen, own = state.get(keys.seen), state.setdefault(OWN, set())
     try:
         store = resources.labels()
         history = store.history(keys.sae, keys.feature)
@@ -175,8 +179,9 @@ def save(keys: Keys) -> bool:
     except ExplorerError as error:
         state[keys.trouble], state[keys.unsaved] = error, said
         return False
+    own.add(saved.id)
     newest = history[-1] if history else None
-    unseen = newest is not None and newest.id != state.get(keys.seen) and _content(newest) != _content(saved)
+    unseen = newest is not None and newest.id not in {seen, *own} and _content(newest) != _content(saved)
     state[keys.theirs] = newest if unseen else None
     state[keys.seen], state[keys.filled] = saved.id, said
     state[keys.trouble] = state[keys.unsaved] = None

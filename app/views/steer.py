@@ -160,12 +160,13 @@ def prompt_side(engine: Engine, now: Settings) -> None:
                 help="Sets the strongest slider to this, the others in proportion", key=key("scale", strength),
                 on_click=scale, args=(strength,),
             )  # fmt: skip
-    with st.expander(_sampling_words(now)):
+    with st.expander("System prompt and sampling"):  # a title that changed with them would close it
         st.text_area(
             "System prompt", now.system, key=key("system"), height=68, max_chars=settings.LONGEST_SYSTEM, on_change=typed,
             placeholder="None",
         )  # fmt: skip
         sampling_boxes(now)
+    st.html(f'<p class="say">{escape(_sampling_words(now))}</p>')
 
 
 def _sampling_words(now: Settings) -> str:
@@ -274,7 +275,7 @@ def strength_facts(engine: Engine, edit: Edit, maximum: float) -> list[str]:
     if not STEERING_MODES[edit.mode].uses_strength:
         return []
     if not maximum:
-        return ["never fires in the corpus, so its maximum is 0 and no strength changes anything"]
+        return ["never fires in the corpus: it has no maximum to take a multiple of, and cannot be steered"]
     raw = edit.strength * maximum
     if edit.mode == "clamp":
         return [f"held at activation <b>{number(raw)}</b> (maximum {number(maximum)})"]
