@@ -5,7 +5,6 @@ python -m tools.screenshots FOLDER     every view in both themes, to look at
 """
 
 import sys
-import time
 from pathlib import Path
 
 from benchmarks.starting import ARGUMENTS, chromium, free_port, server, wait
@@ -43,15 +42,10 @@ def settle(page) -> None:
 
 
 def steer(page) -> None:
-    """Take the first preset and let both answers be written."""
-    page.get_by_role("button", name="Cruel").first.click()
-    settle(page)
+    """Run what the page has ready, the first preset, and let both answers be written."""
     page.get_by_role("button", name="Run").first.click()
-    stop = time.monotonic() + 120
-    while time.monotonic() < stop:
-        page.wait_for_timeout(2000)
-        if not page.get_by_role("button", name="Stop").is_visible():
-            break
+    written = "(text => text.includes('first token after') && !text.includes('streaming'))"
+    page.wait_for_function(f"{written}(document.querySelector('.answers')?.innerText ?? '')", timeout=240_000)
     settle(page)
 
 
