@@ -140,7 +140,7 @@ def test_escape_stops_an_answer_and_keeps_what_there_is(page, app):
     assert tokens(page) < 400
     # The page is drawn once more, after the answer that was stopped would have written more.
     page.get_by_role("checkbox", name="Feature 3 steers").focus()
-    page.get_by_text("seed 0, temperature 1.5").click()
+    page.get_by_text("System prompt and sampling").click()
     expect(page.get_by_role("textbox", name="System prompt")).to_be_visible()
     settled(page)
     assert page.locator(".answers").inner_text() == kept
