@@ -41,6 +41,7 @@ from explorer.windows import Windows
 LISTED = 10  # promoted and suppressed tokens, neighbours, co-active features
 REPEATED = 8  # two top examples may not share their last so many tokens up to the peak
 _SNIPPET = 12
+_BROKEN = "\ufffd"  # what part of a character decodes to
 _STATE_EVERY = 4  # chunks between two notes of the merged state
 _VERSIONS = ("persona-explorer", "torch", "transformers", "transformer-lens", "sae-lens")
 
@@ -286,7 +287,7 @@ def _words(
 ) -> tuple[list[list[str]], list[list[str]]]:
     """Of each feature's top examples: the words at the peaks, and the text around them, whitespace folded.
 
-    A word is what `Vocabulary.units` joins, so that no character is cut in two.
+    No character is cut in two.
     """
     peaks: list[list[str]] = [[] for _ in range(n)]
     lines: list[list[str]] = [[] for _ in range(n)]
@@ -297,9 +298,13 @@ def _words(
             continue
         start, stop = windows["starts"][window : window + 2]
         first = max(0, int(peak) - _SNIPPET)
-        units = vocabulary.units(windows["tokens"][start + first : min(stop, start + peak + 1 + _SNIPPET)].tolist())
-        peaks[feature].append(next(u.text for u in units if u.start <= peak - first < u.stop).strip())
-        lines[feature].append(" ".join("".join(u.text for u in units).split()))
+        tokens = windows["tokens"][start + first : min(stop, start + peak + 1 + _SNIPPET)].tolist()
+        word = vocabulary.text(tokens[peak - first : peak - first + 1])
+        if _BROKEN in word:  # a piece of a character: the whole of it is the word
+            units = vocabulary.units(tokens)
+            word = next(u.text for u in units if u.start <= peak - first < u.stop)
+        peaks[feature].append(word.strip())
+        lines[feature].append(" ".join(vocabulary.text(tokens).strip(_BROKEN).split()))
     return peaks, lines
 
 
