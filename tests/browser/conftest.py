@@ -147,3 +147,8 @@ def page(context):
     tab.on("dialog", lambda dialog: (opened.append(dialog.message), dialog.dismiss()))
     yield tab
     assert not opened, f"something opened a dialog: {opened}"
+
+
+def settled(page) -> None:
+    """Wait until the page's script has ended."""
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()

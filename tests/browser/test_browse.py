@@ -5,6 +5,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from tests.browser.conftest import settled
 from tests.helpers_cache import fake_cache
 
 expect = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed").expect
@@ -50,10 +51,14 @@ def test_search_sort_and_page_are_in_the_link_and_survive_a_reload(page, app):
     page.keyboard.press("Escape")
     page.get_by_role("button", name="max").click()
     page.wait_for_url("**sort=-max**")
+    settled(page)
+    before = page.locator(ROWS).first.get_attribute("data-index")
     page.get_by_role("button", name="Next").click()
     page.wait_for_url("**page=2**")
     assert query(page)["q"] == ["king"]
     expect(page.get_by_text("26 to")).to_be_visible()
+    expect(page.locator(ROWS).first).not_to_have_attribute("data-index", str(before))  # the table follows the words
+    settled(page)
     first = page.locator(ROWS).first.get_attribute("data-index")
     page.reload()
     expect(page.locator(ROWS).first).to_have_attribute("data-index", str(first))

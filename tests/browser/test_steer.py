@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from app.runs import PATIENCE
+from tests.browser.conftest import settled
 from tests.helpers_steer import tiny_world
 
 expect = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed").expect
@@ -38,10 +39,6 @@ def arrive(page, app, said: str) -> None:
     expect(page.get_by_role("button", name=re.compile("^Run|Run "))).to_be_visible(timeout=30_000)
     page.locator("dialog[data-listening]").wait_for(state="attached")
     settled(page)
-
-
-def settled(page) -> None:
-    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
 
 
 def card(page, side: str):
