@@ -190,9 +190,10 @@ def _examples(part: Partial, n_features: int, vocabulary: Vocabulary) -> tuple[d
     bounds = np.searchsorted(part.hit_feature[order], np.arange(n_features + 1))
     for feature in range(n_features):
         hits = order[bounds[feature] : bounds[feature + 1]]
-        top = _distinct(part, hits, row_of)
+        said: set[bytes] = set()  # words up to the peak, of all examples of the feature
+        top = _distinct(part, hits, row_of, said)
         rows += [(feature, rank, "top", -1, hit) for rank, hit in enumerate(top)]
-        rank, said = len(top), {_phrase(part, hit, row_of) for hit in top}
+        rank = len(top)
         fifth = np.ceil(part.hit_best[hits] / part.maximum[feature] * INTERVALS).clip(1, INTERVALS).astype(int) - 1
         for interval in range(INTERVALS):
             pool = hits[fifth == interval]
@@ -219,17 +220,16 @@ def _examples(part: Partial, n_features: int, vocabulary: Vocabulary) -> tuple[d
     return examples, windows
 
 
-def _distinct(part: Partial, hits: np.ndarray, row_of: dict[int, int]) -> list[int]:
-    """The strongest hits, no two from one document and no two with the same words up to the peak."""
+def _distinct(part: Partial, hits: np.ndarray, row_of: dict[int, int], said: set[bytes]) -> list[int]:
+    """The strongest hits, no two from one document and no two with the same words up to the peak; these are added to `said`."""
     found: list[int] = []
     documents: set[int] = set()
-    phrases: set[bytes] = set()
     for hit in hits:
         phrase = _phrase(part, hit, row_of)
-        if int(part.hit_document[hit]) in documents or phrase in phrases:
+        if int(part.hit_document[hit]) in documents or phrase in said:
             continue
         documents.add(int(part.hit_document[hit]))
-        phrases.add(phrase)
+        said.add(phrase)
         found.append(int(hit))
         if len(found) == TOP_EXAMPLES:
             break
