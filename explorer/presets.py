@@ -20,7 +20,7 @@ from explorer.steering import POSITIONS, STEERING_MODES
 LONGEST_NAME = 60
 _CHANGE = threading.Lock()
 """Held from reading a file to writing it again: sessions of the app are threads of one process."""
-_TEXTS = ("title", "description", "prompt", "tone", "positions")
+_TEXTS = ("title", "description", "prompt", "positions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,6 @@ class Preset:
         description: One sentence about what it does.
         edits: What is steered.
         prompt: A question that shows it well; "" where any will do.
-        tone: "dark", "bright" or "neutral": how a card of it is coloured.
         positions: Where it steers: one of `explorer.steering.POSITIONS`.
         bundled: Whether it came with the cache; the others are a person's own.
     """
@@ -43,7 +42,6 @@ class Preset:
     description: str
     edits: tuple[Edit, ...]
     prompt: str = ""
-    tone: str = "neutral"
     positions: str = "answer"
     bundled: bool = False
 
