@@ -11,15 +11,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from app.jobs import Job
+from app.turns import Lane
+from app.workbench import Choices, Moved, Reading
+from explorer import directions
 from explorer.cache import Cache
+from explorer.directions import Direction
 from explorer.errors import ExplorerError, ModelError, SaeError
-from explorer.records import Edit, Sampling
+from explorer.records import Document, Edit, Sampling
 
 if TYPE_CHECKING:
+    from explorer.dosing import Control
+    from explorer.embedding import Embeds
+    from explorer.generate import Steering
+    from explorer.judging import Panel
     from explorer.model import LanguageModel
     from explorer.sae import SparseCoder
     from explorer.text import Vocabulary
 
+MOST_LIVE = 2  # runs that are decoded in turn; more would each be too slow to watch
+LIVE_CONTROLS = 3  # random directions beside an answer
 WARMUP_VARIABLE = "PERSONA_EXPLORER_WARMUP"
 DEVICE_VARIABLE = "PERSONA_EXPLORER_DEVICE"
 DTYPE_VARIABLE = "PERSONA_EXPLORER_DTYPE"
@@ -37,21 +48,6 @@ def warmup_default() -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """Activations of one feature on somebody's own text.
-
-    Args:
-        tokens: Token ids, the chat template's included.
-        acts: Activation at each token, in SAE units; what is not scored has its true value here too.
-        scored: Whether the token counts as evidence.
-    """
-
-    tokens: tuple[int, ...]
-    acts: tuple[float, ...]
-    scored: tuple[bool, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class _Loaded:
     model: "LanguageModel"
     coder: "SparseCoder"
@@ -63,14 +59,22 @@ class Engine:
     Args:
         cache: The cache whose features are read and steered.
         load: Cache -> (model, SAE); for tests.
+        embed: Loads the embedder that judges need; for tests.
     """
 
     def __init__(
-        self, cache: Cache, load: "Callable[[Cache], tuple[LanguageModel, SparseCoder]] | None" = None
+        self,
+        cache: Cache,
+        load: "Callable[[Cache], tuple[LanguageModel, SparseCoder]] | None" = None,
+        embed: "Callable[[], Embeds] | None" = None,
     ) -> None:
         self.cache = cache
         self.warmup = warmup_default()
-        self._load = load or load_pair
+        self.live, self.background = Lane(MOST_LIVE), Lane(1)
+        self._load, self._embed = load or load_pair, embed or load_embedder
+        self._judging = load is None or embed is not None
+        self._panel: Panel | None = None
+        self._embedding = threading.Lock()
         self._guard = threading.Lock()
         self._settled = threading.Event()
         self._state: State = "cold"
@@ -118,7 +122,7 @@ class Engine:
     def close(self) -> None:
         """Let go of the model; generations under way keep it until they end."""
         with self._guard:
-            self._state, self._loaded = "closed", None
+            self._state, self._loaded, self._panel = "closed", None, None
             self._settled.set()
 
     def _run(self, delay: float) -> None:
@@ -141,6 +145,18 @@ class Engine:
             )
         finally:
             self._settled.set()
+        if self.warmup and self._judging and self._state == "ready":
+            self._warm_judges()
+
+    def _warm_judges(self) -> None:
+        """Load the embedder and fit the judges, so that the first answer need not wait for its scores."""
+        try:
+            self.panel()
+            self.score(["A text to begin with."], "")
+        except ExplorerError:  # whoever asks for a judge is told why there is none
+            _log.info("The judges are not here", exc_info=True)
+        except Exception:
+            _log.exception("The judges could not be loaded")
 
     def _fail(self, error: ExplorerError) -> None:
         with self._guard:
@@ -184,31 +200,121 @@ class Engine:
         positions: str = "answer",
         baseline: bool = True,
         should_stop: Callable[[], bool] = lambda: False,
+        *,
+        others: Sequence[Sequence[Edit]] = (),
+        extra_directions: Mapping[str, Direction] | None = None,
+        baseline_messages: Prompt | None = None,
     ) -> Iterator[list[str | None]]:
-        """Decode the unsteered and the steered answer in step.
+        """Decode the unsteered, the steered and further steered answers in step.
 
         Args:
             messages: A conversation (needs a chat template) or plain text to go on from.
             edits: What the steered row is changed with; without any, it equals the baseline.
-            baseline: Decode the baseline too; without it each step has the steered piece only.
+            baseline: Decode the baseline too; without it each step has the steered pieces only.
+            others: Edits of further rows, such as controls.
+            extra_directions: What edits may name beside the directions that are kept.
+            baseline_messages: What the baseline goes on from, where it remembers another conversation.
         Yields:
-            New text of [baseline, steered] or [steered]; "" where a character is not complete yet, None once a row
-            has ended.
+            New text of [baseline, steered, *others], or without the baseline; "" where a character is not complete
+            yet, None once a row has ended.
         Raises:
             ExplorerError: If the model cannot be loaded, or an edit or the prompt makes no sense.
         """
-        from explorer.generate import Row, Steering, stream
+        from explorer.generate import Row, stream
 
-        loaded = self._need()
-        model = loaded.model
+        model = self._need().model
         prompt = self._document(messages, answer=True).tokens
-        rows = [Row(prompt, tuple(edits), sampling.seed)]
+        rows = [Row(prompt, tuple(row), sampling.seed) for row in (edits, *others)]
         if baseline:
-            rows.insert(0, Row(prompt, (), sampling.seed))
-        steering = Steering(loaded.coder, self._maxima(), positions)
+            remembered = prompt if baseline_messages is None else self._document(baseline_messages, answer=True).tokens
+            rows.insert(0, Row(remembered, (), sampling.seed))
+        steering = self.steering(positions, extra_directions)
         return _pieces(
             stream(model, rows, sampling, steering, should_stop=should_stop), len(rows), model.vocabulary, model.eos_ids
         )
+
+    def batch(
+        self,
+        rows: Sequence[tuple[Prompt, Sequence[Edit]]],
+        sampling: Sampling,
+        positions: str = "answer",
+        job: Job | None = None,
+        extra_directions: Mapping[str, Direction] | None = None,
+    ) -> list[str]:
+        """Answer many questions together, each with its own edits; in the background where `job` says so.
+
+        Args:
+            job: The job that this belongs to: it gives way to live runs and is told the progress.
+        Returns:
+            One text a row; what was there when the job was stopped.
+        """
+        from explorer.generate import Row, stream
+
+        model = self._need().model
+        asked = [Row(self._document(m, answer=True).tokens, tuple(edits), sampling.seed) for m, edits in rows]
+        steps = stream(
+            model, asked, sampling, self.steering(positions, extra_directions),
+            should_stop=job.should_stop if job else lambda: False,
+        )  # fmt: skip
+        texts = [""] * len(asked)
+        for at, step in enumerate(_pieces(steps, len(asked), model.vocabulary, model.eos_ids)):
+            texts = [text + (piece or "") for text, piece in zip(texts, step, strict=True)]
+            if job:
+                job.progress = min(1.0, (at + 1) / sampling.max_tokens)
+        return texts
+
+    def job(self, work: Callable[[Job], Any]) -> Job:
+        """Do something in the background, behind every live run; it has begun."""
+        return Job(work, self.background, self.live).start()
+
+    def next_tokens(
+        self,
+        messages: Prompt,
+        said: str | Sequence[int],
+        edits: Sequence[Edit],
+        positions: str = "answer",
+        k: int = 10,
+    ) -> tuple[Choices, Choices]:
+        """The likeliest next tokens at a cursor in an answer, of the model as it is and as steered.
+
+        Args:
+            said: The answer up to the cursor; a text is cut into tokens anew.
+            positions: "answer" steers every token of `said` as it would have been steered while decoding.
+        """
+        from app.workbench import next_tokens
+        from explorer.generate import Row
+
+        model = self._need().model
+        tokens = model.tokenizer(said, add_special_tokens=False).input_ids if isinstance(said, str) else said
+        prompt = self._document(messages, answer=True).tokens
+        row = Row((*prompt, *tokens), tuple(edits), said=len(tokens))
+        return next_tokens(model, row, self.steering(positions), k)
+
+    def side_effects(
+        self,
+        messages: Prompt,
+        baseline: str,
+        steered: str,
+        edits: Sequence[Edit] = (),
+        n: int = 12,
+        baseline_messages: Prompt | None = None,
+    ) -> list[Moved]:
+        """Which features steering moved: both answers are read once by the unsteered model.
+
+        Args:
+            messages: What was answered; `baseline_messages` where the baseline remembers another conversation.
+            baseline, steered: The answers.
+            edits: What was turned; those features come along, marked, beside the `n` others that changed most.
+        """
+        from app.workbench import side_effects
+
+        loaded = self._need()
+        before = messages if baseline_messages is None else baseline_messages
+        answers = [self._answered(before, baseline), self._answered(messages, steered)]
+        edited = {edit.feature for edit in edits if not edit.direction}
+        return side_effects(
+            loaded.model, loaded.coder, answers, self._maxima(), edited, sink_norm=self._sink_norm, n=n
+        )  # fmt: skip
 
     def activations(self, messages: Prompt, feature: int) -> Reading:
         """Activations of a feature on somebody's own text.
@@ -216,39 +322,95 @@ class Engine:
         Raises:
             ExplorerError: If the model cannot be loaded, or the text is empty or too long.
         """
-        import torch
+        from app.workbench import read
 
-        loaded, manifest = self._need(), self.cache.manifest
-        document = self._document(messages)
+        loaded = self._need()
+        document = self._fitting(self._document(messages))
         if not document.tokens:
             return Reading((), (), ())
-        if len(document.tokens) > loaded.model.max_length:
-            raise ModelError(
-                f"The text has {len(document.tokens):,} tokens",
-                expected=f"at most {loaded.model.max_length:,}",
-                do="Shorten it",
-            )
-        ids = torch.tensor([document.tokens])
-        with torch.inference_mode():
-            resid = loaded.model.activations(ids, loaded.coder.hook_point)[0]
-            norms = torch.linalg.vector_norm(resid, dim=-1, dtype=torch.float32).cpu()
-            acts = loaded.coder.encode(resid)[:, feature].float().cpu().tolist()
-        written = [False] * len(document.tokens)
-        for start, stop in document.content:
-            written[start:stop] = [True] * (stop - start)
-        sinks = (norms > manifest.sink_factor * manifest.median_norm).tolist()
-        special = loaded.model.vocabulary.special
-        scored = tuple(
-            at > 0 and inside and not sink and token not in special
-            for at, (inside, sink, token) in enumerate(zip(written, sinks, document.tokens, strict=True))
-        )
-        return Reading(document.tokens, tuple(acts), scored)
+        acts, scored = read(loaded.model, loaded.coder, document, self._sink_norm)
+        return Reading(document.tokens, tuple(acts[:, feature].cpu().tolist()), scored)
 
-    def _document(self, messages: Prompt, *, answer: bool = False) -> Any:
+    def directions(self) -> dict[str, Direction]:
+        """Name -> direction, those of the cache and the user's own."""
+        return directions.known(self.cache)
+
+    def models(self) -> list[str]:
+        """What can be steered: the model of the cache, then the adapters that lie in the cache's folder."""
+        adapters = sorted(self.cache.path.glob("adapters/*/adapter_config.json"))
+        return [self.cache.manifest.model, *(path.parent.name for path in adapters)]
+
+    def steering(self, positions: str = "answer", extra: Mapping[str, Direction] | None = None) -> "Steering":
+        """What edits mean here.
+
+        Args:
+            extra: Directions beside those that are kept.
+        """
+        from explorer.generate import Steering
+
+        return Steering(self._need().coder, self._maxima(), positions, {**self.directions(), **(extra or {})})
+
+    def controls(self, edits: Sequence[Edit], *, n: int = LIVE_CONTROLS, seed: int = 0) -> "list[Control]":
+        """What the edits are compared with: random directions of the same norm, and the sign flipped."""
+        from explorer.dosing import controls
+
+        return controls(edits, self.steering(), n=n, seed=seed)
+
+    def panel(self) -> "Panel":
+        """The judges, with the embedder; waits for both.
+
+        Raises:
+            ExplorerError: If the model or the embedder cannot be loaded.
+        """
+        from explorer.judging import Panel
+
+        model = self._need().model
+        with self._embedding:
+            if self._panel is None:
+                self._panel = Panel(model, self._embed())
+            return self._panel
+
+    def score(self, texts: Sequence[str], prompt: str) -> dict[str, list[float]]:
+        """What the judges say of answers to one prompt; nothing while the embedder is not here.
+
+        Judges that cost money are not asked.
+        """
+        from explorer.judging import judges
+
+        if self._panel is None:
+            return {}
+        names = [judge.name for judge in judges().values() if judge.needs != "endpoint"]
+        return self._panel.score(names, texts, [prompt] * len(texts))
+
+    @property
+    def _sink_norm(self) -> float:
+        return self.cache.manifest.sink_factor * self.cache.manifest.median_norm
+
+    def _document(self, messages: Prompt, *, answer: bool = False) -> Document:
         model = self._need().model
         if isinstance(messages, str):
             return model.text_document(messages)
         return model.chat_document(list(messages), add_generation_prompt=answer)
+
+    def _answered(self, messages: Prompt, answer: str) -> tuple[Document, int]:
+        """A conversation with its answer, and the token at which the answer begins."""
+        start = len(self._document(messages, answer=True).tokens)
+        if isinstance(messages, str):
+            return self._fitting(self._document(messages + answer)), start
+        return self._fitting(self._document([*messages, {"role": "assistant", "content": answer}])), start
+
+    def _fitting(self, document: Document) -> Document:
+        """`document`, if the model can read it at once.
+
+        Raises:
+            ModelError: If it is too long.
+        """
+        most = self._need().model.max_length
+        if len(document.tokens) > most:
+            raise ModelError(
+                f"The text has {len(document.tokens):,} tokens", expected=f"at most {most:,}", do="Shorten it"
+            )
+        return document
 
     def _maxima(self) -> Mapping[int, float]:
         return dict(enumerate(self.cache.table.column("max").to_pylist()))
@@ -276,6 +438,13 @@ def _pieces(
     rest = [None if ended[row] else streamers[row].flush() for row in range(n_rows)]
     if any(rest):
         yield rest
+
+
+def load_embedder() -> "Embeds":
+    """The embedder that the bundled judges were fitted with."""
+    from explorer.embedding import Embedder
+
+    return Embedder.load()
 
 
 def load_pair(cache: Cache) -> "tuple[LanguageModel, SparseCoder]":

@@ -57,14 +57,18 @@ class FakeEngine(Engine):
         positions: str = "answer",
         baseline: bool = True,
         should_stop: Callable[[], bool] = lambda: False,
+        *,
+        others: Sequence[Sequence[Edit]] = (),
+        extra_directions: Any = None,
+        baseline_messages: Any = None,
     ) -> Iterator[list[str | None]]:
         self.asked.append(
             {"messages": messages, "edits": tuple(edits), "sampling": sampling, "positions": positions}
-            | {"baseline": baseline}
+            | {"baseline": baseline, "others": [tuple(row) for row in others], "baseline_messages": baseline_messages}
         )
-        return self._steps(baseline, should_stop)
+        return self._steps(baseline, len(others), should_stop)
 
-    def _steps(self, baseline: bool, should_stop: Callable[[], bool]) -> Iterator[list[str | None]]:
+    def _steps(self, baseline: bool, others: int, should_stop: Callable[[], bool]) -> Iterator[list[str | None]]:
         try:
             at = 0
             while not should_stop():
@@ -74,6 +78,7 @@ class FakeEngine(Engine):
                     threading.Event().wait(0.005)
                 if step == [None, None]:
                     return
+                step += [step[0]] * others  # controls say what the baseline says
                 yield step if baseline else step[1:]
                 if self.breaks:
                     raise self.breaks
