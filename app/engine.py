@@ -70,7 +70,7 @@ class Engine:
     ) -> None:
         self.cache = cache
         self.warmup = warmup_default()
-        self.live, self.background = Lane(MOST_LIVE), Lane(1)
+        self.live, self.quick, self.background = Lane(MOST_LIVE), Lane(2), Lane(1)
         self._load, self._embed = load or load_pair, embed or load_embedder
         self._judging = load is None or embed is not None
         self._panel: Panel | None = None
@@ -263,9 +263,13 @@ class Engine:
                 job.progress = min(1.0, (at + 1) / sampling.max_tokens)
         return texts
 
-    def job(self, work: Callable[[Job], Any]) -> Job:
-        """Do something in the background, behind every live run; it has begun."""
-        return Job(work, self.background, self.live).start()
+    def job(self, work: Callable[[Job], Any], *, long: bool = False) -> Job:
+        """Do something in the background, behind every live run; it has begun.
+
+        Args:
+            long: It takes minutes: it waits for others of its kind, and nothing quick waits for it.
+        """
+        return Job(work, self.background if long else self.quick, self.live).start()
 
     def next_tokens(
         self,

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from app.engine import WARMUP_VARIABLE, Engine, load_pair
-from app.runs import Question, Run
+from app.jobs import Job
+from app.runs import KEPT, History, Question, Run, Turn
 from explorer.cache import Cache
 from explorer.errors import ExplorerError, ModelError, SaeError
 from explorer.records import Edit, Sampling
@@ -49,7 +50,18 @@ def pair(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="module")
 def engine(pair: Cache) -> Engine:
-    return Engine(pair)
+    made = Engine(pair)
+    made.warmup = False
+    return made
+
+
+def watched(run: Run, seconds: float = 60) -> Run:
+    """The run at its end, watched until then."""
+    end = time.monotonic() + seconds
+    while not run.wait(0.05):
+        run.watch()
+        assert time.monotonic() < end
+    return run
 
 
 def test_two_sessions_that_ask_at_once_load_the_model_once(made_up: Cache):
@@ -182,10 +194,7 @@ def test_two_runs_at_once_are_what_each_is_alone(pair: Cache):
     )
 
     def texts(run: Run) -> tuple[str, str]:
-        end = time.monotonic() + 60
-        while not run.wait(0.1):
-            run.watch()
-            assert time.monotonic() < end
+        watched(run)
         assert run.phase == "done", run.error
         assert len(run.steered.pieces) > 8
         return run.baseline.text, run.steered.text
@@ -225,3 +234,252 @@ def test_a_model_or_sae_that_does_not_fit_is_refused_naming_both(
         load_pair(Cache.open(other))
     assert "f" * 12 in caught.value.expected
     assert pair.manifest[field][:12] in caught.value.found
+
+
+# --- rows beside the answer, and conversations
+
+
+def test_further_rows_and_another_history_change_no_text(engine: Engine):
+    """Company in the batch, padding included, is without influence; `extra_directions` can be named by edits."""
+    import numpy as np
+
+    from explorer.directions import Direction
+
+    sideways = Direction("sideways", "Sideways", "blocks.0.hook_resid_post", np.linspace(-9, 9, 32, dtype=np.float32))
+    rows = [(Edit(3, 2.0),), (Edit(direction="sideways"),), (Edit(6, 2.0), Edit(direction="sideways", strength=-1.0))]
+    extra = {"sideways": sideways}
+
+    def texts(steps) -> list[str]:
+        return ["".join(piece or "" for piece in row) for row in zip(*steps, strict=True)]
+
+    alone = [
+        texts(engine.stream("the old king", row, GREEDY, baseline=False, extra_directions=extra))[0] for row in rows
+    ]
+    alone.append(texts(engine.stream("who rules the sea and the ships?", (), GREEDY, baseline=False))[0])
+    together = texts(
+        engine.stream(
+            "the old king",
+            rows[0],
+            GREEDY,
+            others=rows[1:],
+            extra_directions=extra,
+            baseline_messages="who rules the sea and the ships?",
+        )
+    )
+    assert together == [alone[3], *alone[:3]]
+    assert len(set(together)) == 4
+
+
+def test_a_conversation_is_remembered_by_each_model_as_it_went_or_by_both_as_the_steered_one_put_it():
+    asked = Question("And now?", "Be brief.", (Edit(3),), "answer", Sampling(), (Turn("Who?", "Me.", "Your king!"),))
+    assert [m["content"] for m in asked.messages(True)] == ["Be brief.", "Who?", "Your king!", "And now?"]
+    assert [m["role"] for m in asked.messages(True)] == ["system", "user", "assistant", "user"]
+    assert [m["content"] for m in asked.messages(True, steered=False)] == ["Be brief.", "Who?", "Me.", "And now?"]
+    shared = replace(asked, shared=True)
+    assert shared.messages(True, steered=False) == shared.messages(True) == asked.messages(True)
+    assert replace(asked, plain=True).messages(True) == "Be brief.\n\nWho?\n\nYour king!\n\nAnd now?"
+
+
+def test_a_turn_can_be_added_and_asked_again():
+    asked = Question("Who?", "", (Edit(3),), "answer", Sampling())
+    later = asked.followed_by("And now?", "Me.", "Your king!").followed_by("Why?", "Because.", "Obey!")
+    assert [turn.user for turn in later.turns] == ["Who?", "And now?"]
+    assert later.prompt == "Why?"
+    assert later.back_to(1) == asked.followed_by("And now?", "Me.", "Your king!")
+    assert later.back_to(0) == asked
+    assert later.back_to(2) == later
+
+
+def test_a_baseline_is_the_same_only_where_it_remembers_the_same():
+    asked = Question("And now?", "", (Edit(3),), "answer", Sampling(), (Turn("Who?", "Me.", "Your king!"),))
+    other = replace(asked, turns=(Turn("Who?", "Me.", "The sea!"),), edits=(Edit(4),), controls=True)
+    assert asked.same_baseline(other)
+    assert not replace(asked, shared=True).same_baseline(replace(other, shared=True))
+    assert not asked.same_baseline(replace(asked, turns=(Turn("Who?", "Nobody.", "Your king!"),)))
+    assert not asked.same_baseline(replace(asked, plain=True))
+    assert not asked.same_baseline(replace(asked, sampling=Sampling(seed=1)))
+
+
+def test_each_answer_of_a_conversation_goes_on_from_its_own_history(engine: Engine):
+    turns = (Turn("the old king", "of the sea", "cruel and cold"),)
+    asked = Question("who rules?", "", (Edit(3, 2.0),), "answer", GREEDY, turns)
+    run = watched(Run(engine, asked).start())
+    assert run.phase == "done", run.error
+    steps = engine.stream(asked.messages(engine.has_template, steered=False), (), GREEDY, baseline=False)
+    assert run.baseline.text == "".join(step[0] or "" for step in steps)
+    steps = engine.stream(asked.messages(engine.has_template), asked.edits, GREEDY, baseline=False)
+    assert run.steered.text == "".join(step[0] or "" for step in steps)
+
+
+# --- waiting
+
+
+class Slow(Engine):
+    """Lets a step of a generation come only when it is told to."""
+
+    def __init__(self, cache: Cache) -> None:
+        super().__init__(cache)
+        self.warmup, self.steps = False, threading.Semaphore(0)
+
+    def stream(self, *asked, **more):
+        for step in super().stream(*asked, **more):
+            self.steps.acquire()
+            yield step
+
+
+def test_a_third_run_is_queued_and_says_how_long(pair: Cache):
+    engine = Slow(pair)
+    question = Question("the old king", "", (Edit(3, 2.0),), "answer", GREEDY)
+    runs = []
+    for _ in range(3):
+        runs.append(Run(engine, question).start())
+        end = time.monotonic() + 30
+        while not (runs[-1].ahead[0] or runs[-1]._ticket in engine.live._inside):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+    assert runs[2].phase == "queued"
+    ahead, seconds = runs[2].ahead
+    assert ahead == 2
+    assert seconds == pytest.approx(2 * GREEDY.max_tokens * engine.live.pace)
+    engine.steps.release(1000)
+    for run in runs:
+        assert watched(run).phase == "done"
+    assert len({run.steered.text for run in runs}) == 1
+    assert runs[2].ahead == (0, 0.0)
+
+
+def test_a_run_that_is_stopped_or_left_gives_its_place_back_and_keeps_the_beginning(
+    pair: Cache, engine: Engine, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("app.runs.PATIENCE", 0.3)
+    slow = Slow(pair)
+    drawn = Sampling(max_tokens=12, temperature=1.0, top_p=1.0, seed=3)
+    question = Question("the old king", "", (Edit(3, 2.0),), "answer", drawn)
+    whole = watched(Run(engine, question).start())
+    left, queued = Run(slow, question).start(), None
+    slow.steps.release(4)
+    end = time.monotonic() + 30
+    while len(left.steered.pieces) < 4:
+        left.watch()
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    queued = [Run(slow, question).start() for _ in range(2)][1]
+    queued.stop()
+    time.sleep(0.5)
+    slow.steps.release(1000)
+    assert left.wait(10)
+    assert (left.phase, queued.phase) == ("stopped", "stopped")
+    n = len(left.steered.pieces)
+    assert n in (4, 5)  # the step that was under way when patience ended may still come
+    assert left.steered.pieces == whole.steered.pieces[:n]
+    assert not queued.steered.pieces
+    assert not any(block._forward_hooks for block in slow._need().model.blocks)
+    end = time.monotonic() + 10
+    while slow.live._inside or slow.live._waiting:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_work_in_the_background_delays_a_live_answer_by_a_step_at_most(engine: Engine):
+    taken: list[str] = []
+    long = Sampling(max_tokens=200, temperature=0.0, repetition_penalty=1.0)
+
+    def work(job: Job) -> list[str]:
+        ask = job.should_stop
+
+        def step() -> bool:
+            stop = ask()
+            taken.append("background")
+            return stop
+
+        job.should_stop = step  # type: ignore[method-assign]
+        return engine.batch([("the sea", (Edit(7, 1.0),)), ("the old king", ())], long, job=job)
+
+    job = engine.job(work, long=True)
+    end = time.monotonic() + 30
+    while len(taken) < 3:
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+    class Noting(Run):
+        def _take(self, step):
+            taken.append("live")
+            return super()._take(step)
+
+        def _more(self):
+            taken.append("asked")
+            return super()._more()
+
+    run = watched(Noting(engine, Question("the old king", "", (Edit(3, 2.0),), "answer", GREEDY)).start())
+    assert run.phase == "done", run.error
+    after = taken[taken.index("asked") :]
+    first, last = after.index("live"), len(after) - after[::-1].index("live")
+    assert after[:first].count("background") <= 2  # the step under way, and the one that was granted just before
+    assert "background" not in after[first : last - 1]
+    assert job.wait(60)
+    assert job.phase == "done", job.error
+    alone = engine.batch([("the sea", (Edit(7, 1.0),)), ("the old king", ())], long)
+    assert job.result == alone
+
+
+# --- what is kept
+
+
+def test_a_record_holds_all_that_a_run_was_and_the_last_twenty_are_kept(engine: Engine, pair: Cache):
+    run = watched(Run(engine, Question("the old king", "", (Edit(3, 2.0),), "answer", GREEDY)).start())
+    record = run.record()
+    assert (record.question, record.baseline, record.steered) == (run.question, run.baseline.text, run.steered.text)
+    assert (record.phase, record.scores) == ("done", None)
+    assert record.model_fingerprint == pair.manifest.model_fingerprint
+    history = History()
+    for at in range(KEPT + 3):
+        history.keep(replace(record, key=str(at)))
+    history.keep(replace(record, key="5", scores={"steered": {"malice": 0.9}}))
+    assert [r.key for r in history] == [str(at) for at in reversed(range(3, KEPT + 3))]
+    assert history["5"].scores == {"steered": {"malice": 0.9}}
+    assert len(history) == KEPT
+
+
+# --- reading
+
+
+def test_the_next_token_is_what_decoding_would_choose_steered_and_not(engine: Engine):
+    from app.workbench import _spelt
+    from explorer.generate import Row, complete
+
+    edits = (Edit(3, 2.0), Edit(6, -1.0))
+    model = engine._need().model
+    for positions in ("answer", "all", "prompt", "first"):
+        prompt = model.text_document("the old king").tokens
+        said = complete(model, [Row(prompt, edits)], GREEDY, engine.steering(positions))[0]
+        for at in (0, 3):
+            baseline, steered = engine.next_tokens("the old king", said[:at], edits, positions, k=5)
+            assert steered[0][0] == _spelt(model, said[at])
+            assert [len(baseline), len(steered)] == [5, 5]
+            assert 1 > steered[0][1] >= steered[1][1] > 0
+    assert baseline == engine.next_tokens("the old king", said[:3], (), "answer", k=5)[1]
+
+
+def test_side_effects_are_mean_activations_of_the_answers_under_the_unsteered_model(engine: Engine, pair: Cache):
+    found = engine.side_effects("who rules?", " the old king and the sea", " cold stone and gold", (Edit(3, 2.0),), n=4)
+    others = [moved for moved in found if not moved.edited]
+    assert [m.feature for m in found if m.edited] == [3]
+    assert len(others) == 4
+    assert 3 not in {m.feature for m in others}
+    assert [abs(m.change) for m in others] == sorted((abs(m.change) for m in others), reverse=True)
+    for moved in found:
+        own = engine.activations("who rules? cold stone and gold", moved.feature)
+        reading = moved.readings[1]
+        assert own.acts[-len(reading.acts) :] == pytest.approx(reading.acts, abs=1e-4)
+        counted = [act for act, scored in zip(reading.acts, reading.scored, strict=True) if scored]
+        mean = sum(counted) / len(counted) / pair.feature(moved.feature).max
+        assert moved.steered == pytest.approx(mean, abs=1e-5)
+
+
+def test_answers_that_are_the_same_have_no_side_effects(engine: Engine):
+    said = [{"role": "user", "content": "who rules?"}]
+    assert engine.side_effects(said, "the old king", "the old king", ()) == []
+
+
+def test_the_models_that_can_be_steered_are_that_of_the_cache_and_adapters_beside_it(engine: Engine, pair: Cache):
+    assert engine.models() == [pair.manifest.model]
