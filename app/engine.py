@@ -1,65 +1,44 @@
-"""The live model behind a cache: loaded once in the background for all sessions, asked by pages through plain Python.
+"""The live model behind a cache, asked by pages through plain Python; all sessions share it.
 
 Nothing here imports torch until somebody asks for the model; browsing never does.
 """
 
 import contextlib
-import logging
-import os
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+from app import doses
 from app.jobs import Job
+from app.loading import Loader
 from app.turns import Lane
 from app.workbench import Choices, Moved, Reading
 from explorer import directions
 from explorer.cache import Cache
 from explorer.directions import Direction
-from explorer.errors import ExplorerError, ModelError, SaeError
+from explorer.errors import ModelError
 from explorer.records import Document, Edit, Sampling
 
 if TYPE_CHECKING:
-    from explorer.dosing import Control
+    from app.sweeps import Sweep
+    from explorer.dosing import Cell, Control
     from explorer.embedding import Embeds
     from explorer.generate import Steering
-    from explorer.judging import Panel
     from explorer.model import LanguageModel
     from explorer.sae import SparseCoder
     from explorer.text import Vocabulary
 
 MOST_LIVE = 2  # runs that are decoded in turn; more would each be too slow to watch
 LIVE_CONTROLS = 3  # random directions beside an answer
-WARMUP_VARIABLE = "PERSONA_EXPLORER_WARMUP"
-DEVICE_VARIABLE = "PERSONA_EXPLORER_DEVICE"
-DTYPE_VARIABLE = "PERSONA_EXPLORER_DTYPE"
-
-State = Literal["cold", "loading", "ready", "failed", "closed"]
 Prompt = str | Sequence[dict[str, str]]
 """Plain text, or a conversation of `{"role", "content"}`."""
 
-_log = logging.getLogger(__name__)
 
-
-def warmup_default() -> bool:
-    """Whether the model is loaded without being asked for: yes, unless `PERSONA_EXPLORER_WARMUP` says 0."""
-    return os.environ.get(WARMUP_VARIABLE, "1").strip().lower() not in {"0", "false", "no", "off"}
-
-
-@dataclass(frozen=True, slots=True)
-class _Loaded:
-    model: "LanguageModel"
-    coder: "SparseCoder"
-
-
-class Engine:
-    """Model and SAE of one cache; all sessions share it.
+class Engine(Loader):
+    """Decodes and reads; whoever needs the model for long takes a place in `live`, `quick` or `background`.
 
     Args:
-        cache: The cache whose features are read and steered.
-        load: Cache -> (model, SAE); for tests.
-        embed: Loads the embedder that judges need; for tests.
+        cache, load, embed: See `Loader`.
     """
 
     def __init__(
@@ -68,115 +47,8 @@ class Engine:
         load: "Callable[[Cache], tuple[LanguageModel, SparseCoder]] | None" = None,
         embed: "Callable[[], Embeds] | None" = None,
     ) -> None:
-        self.cache = cache
-        self.warmup = warmup_default()
+        super().__init__(cache, load, embed)
         self.live, self.quick, self.background = Lane(MOST_LIVE), Lane(2), Lane(1)
-        self._load, self._embed = load or load_pair, embed or load_embedder
-        self._judging = load is None or embed is not None
-        self._panel: Panel | None = None
-        self._embedding = threading.Lock()
-        self._guard = threading.Lock()
-        self._settled = threading.Event()
-        self._state: State = "cold"
-        self._error: ExplorerError | None = None
-        self._loaded: _Loaded | None = None
-
-    @property
-    def state(self) -> State:
-        """cold (nobody asked yet), loading, ready, failed (see `error`) or closed."""
-        return self._state
-
-    @property
-    def busy(self) -> bool:
-        """Whether the model is being loaded, or will be as soon as a page is out."""
-        return self._state == "loading" or (self._state == "cold" and self.warmup)
-
-    @property
-    def error(self) -> ExplorerError | None:
-        """Why the model could not be loaded."""
-        return self._error
-
-    def start(self, delay: float = 0.0) -> None:
-        """Load in the background, once; called again after a failure, it tries again.
-
-        Args:
-            delay: Seconds to wait first, so that a page on its way to the browser goes before.
-        """
-        with self._guard:
-            if self._state not in ("cold", "failed"):
-                return
-            self._state, self._error = "loading", None
-            self._settled.clear()
-            threading.Thread(target=self._run, args=(delay,), name="model-warm-up", daemon=True).start()
-
-    def warm_up(self) -> None:
-        """Start if warm-up is switched on and nobody has tried yet; for the end of a page."""
-        if self.warmup and self._state == "cold":
-            self.start(delay=0.6)
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until loading has ended, well or not; whether the model is ready."""
-        self._settled.wait(timeout)
-        return self._state == "ready"
-
-    def close(self) -> None:
-        """Let go of the model; generations under way keep it until they end."""
-        with self._guard:
-            self._state, self._loaded, self._panel = "closed", None, None
-            self._settled.set()
-
-    def _run(self, delay: float) -> None:
-        try:
-            if delay:
-                threading.Event().wait(delay)
-            loaded = _Loaded(*self._load(self.cache))
-            with self._guard:
-                if self._state == "loading":
-                    self._loaded, self._state = loaded, "ready"
-        except ExplorerError as error:
-            self._fail(error)
-        except Exception as error:  # a daemon thread must leave a sentence behind, whatever went wrong
-            _log.exception("The model could not be loaded")
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            self._fail(
-                ModelError(
-                    f"The model could not be loaded ({reason})", do="See the terminal for the details, then try again"
-                )
-            )
-        finally:
-            self._settled.set()
-        if self.warmup and self._judging and self._state == "ready":
-            self._warm_judges()
-
-    def _warm_judges(self) -> None:
-        """Load the embedder and fit the judges, so that the first answer need not wait for its scores."""
-        try:
-            self.panel()
-            self.score(["A text to begin with."], "")
-        except ExplorerError:  # whoever asks for a judge is told why there is none
-            _log.info("The judges are not here", exc_info=True)
-        except Exception:
-            _log.exception("The judges could not be loaded")
-
-    def _fail(self, error: ExplorerError) -> None:
-        with self._guard:
-            if self._state == "loading":
-                self._state, self._error = "failed", error
-
-    def _need(self) -> _Loaded:
-        """The model, waited for.
-
-        Raises:
-            ExplorerError: Why there is none.
-        """
-        loaded = self._loaded
-        if loaded is None:
-            self.start()
-            self.wait()
-            loaded = self._loaded
-        if loaded is None:
-            raise self._error or ModelError("The model was let go", do="Reload the page")
-        return loaded
 
     @property
     def has_template(self) -> bool:
@@ -354,37 +226,38 @@ class Engine:
 
         return Steering(self._need().coder, self._maxima(), positions, {**self.directions(), **(extra or {})})
 
+    def dose(self, edits: Sequence[Edit], positions: str = "answer") -> Job:
+        """Measure a dose strip in the background: a few questions at many strengths, judged.
+
+        Args:
+            edits: What is pushed: the strongest gets every strength within its slider's range, the others in proportion.
+        Returns:
+            A job whose result is a list of `explorer.dosing.Cell`; `points` and `zone` of that module sum it up.
+        """
+        return self._measured(doses.strip(edits, positions, self.judges()))
+
+    def dosed(self, edits: Sequence[Edit], positions: str = "answer") -> "list[Cell] | None":
+        """What `dose` would give, if it has been measured before."""
+        return doses.load(doses.key(self, doses.strip(edits, positions, self.judges())))
+
+    def grid(self, sweep: "Sweep") -> Job:
+        """Decode and judge a sweep in the background; the job's result is a list of `explorer.dosing.Cell`."""
+        asked = doses.Asked(
+            sweep.pushes, sweep.strengths, sweep.questions, sweep.positions, sweep.sampling, self.judges()
+        )  # fmt: skip
+        return self._measured(asked)
+
+    def _measured(self, asked: doses.Asked) -> Job:
+        name = doses.key(self, asked)
+        if (known := doses.load(name)) is not None:
+            return Job.finished(known)
+        return self.job(partial(doses.measure, self, asked, name), long=True)
+
     def controls(self, edits: Sequence[Edit], *, n: int = LIVE_CONTROLS, seed: int = 0) -> "list[Control]":
         """What the edits are compared with: random directions of the same norm, and the sign flipped."""
         from explorer.dosing import controls
 
         return controls(edits, self.steering(), n=n, seed=seed)
-
-    def panel(self) -> "Panel":
-        """The judges, with the embedder; waits for both.
-
-        Raises:
-            ExplorerError: If the model or the embedder cannot be loaded.
-        """
-        from explorer.judging import Panel
-
-        model = self._need().model
-        with self._embedding:
-            if self._panel is None:
-                self._panel = Panel(model, self._embed())
-            return self._panel
-
-    def score(self, texts: Sequence[str], prompt: str) -> dict[str, list[float]]:
-        """What the judges say of answers to one prompt; nothing while the embedder is not here.
-
-        Judges that cost money are not asked.
-        """
-        from explorer.judging import judges
-
-        if self._panel is None:
-            return {}
-        names = [judge.name for judge in judges().values() if judge.needs != "endpoint"]
-        return self._panel.score(names, texts, [prompt] * len(texts))
 
     @property
     def _sink_norm(self) -> float:
@@ -442,41 +315,3 @@ def _pieces(
     rest = [None if ended[row] else streamers[row].flush() for row in range(n_rows)]
     if any(rest):
         yield rest
-
-
-def load_embedder() -> "Embeds":
-    """The embedder that the bundled judges were fitted with."""
-    from explorer.embedding import Embedder
-
-    return Embedder.load()
-
-
-def load_pair(cache: Cache) -> "tuple[LanguageModel, SparseCoder]":
-    """Load the model and the SAE that a cache was made with.
-
-    Raises:
-        ModelError: If the model is not here, or is not the one the cache was made with.
-        SaeError: The same of the SAE.
-    """
-    from explorer.model import LanguageModel
-    from explorer.sae import SparseCoder
-
-    manifest = cache.manifest
-    model = LanguageModel.load(
-        manifest.model, device=os.environ.get(DEVICE_VARIABLE, "auto"), dtype=os.environ.get(DTYPE_VARIABLE, "auto")
-    )
-    if model.fingerprint != manifest.model_fingerprint:
-        raise ModelError(
-            f"{manifest.model} on this machine has the fingerprint {model.fingerprint[:12]}",
-            expected=f"{manifest.model_fingerprint[:12]}, which the cache {cache.name} was made with",
-            do="Fetch that model, or build the cache again with this one",
-        )
-    coder = SparseCoder.load(cache.sae_folder or manifest.sae, device=str(model.device), hook_point=manifest.hook_point)
-    if coder.fingerprint != manifest.sae_fingerprint:
-        raise SaeError(
-            f"The SAE at {coder.source} has the fingerprint {coder.fingerprint[:12]}",
-            expected=f"{manifest.sae_fingerprint[:12]}, which the cache {cache.name} was made with",
-            do="Use that SAE, or build the cache again with this one",
-        )
-    model.vocabulary  # noqa: B018 - made here, so that the first answer need not wait for it
-    return model, coder

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from app.engine import WARMUP_VARIABLE, Engine, load_pair
+from app.engine import Engine
 from app.jobs import Job
+from app.loading import WARMUP_VARIABLE, load_pair
 from app.runs import KEPT, History, Question, Run, Turn
 from explorer.cache import Cache
 from explorer.errors import ExplorerError, ModelError, SaeError
@@ -483,3 +484,67 @@ def test_answers_that_are_the_same_have_no_side_effects(engine: Engine):
 
 def test_the_models_that_can_be_steered_are_that_of_the_cache_and_adapters_beside_it(engine: Engine, pair: Cache):
     assert engine.models() == [pair.manifest.model]
+
+
+# --- scores
+
+
+class FakePanel:
+    """Judges that count letters; or fail."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.asked: list[tuple[list[str], list[str]]] = []
+
+    def score(self, names, texts, prompts):
+        if self.error:
+            raise self.error
+        self.asked.append((list(texts), list(prompts)))
+        return {"length": [float(len(text)) for text in texts]}
+
+
+def judged(engine: Engine, panel: FakePanel | None, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setattr(engine, "_panel", panel)
+    run = watched(Run(engine, Question("the old king", "", (Edit(3, 2.0),), "answer", GREEDY)).start())
+    assert run.phase == "done"
+    assert run.wait_scores(10)
+    assert not run.judging
+    return run
+
+
+def test_both_answers_are_judged_when_the_run_has_ended(engine: Engine, monkeypatch: pytest.MonkeyPatch):
+    panel = FakePanel()
+    run = judged(engine, panel, monkeypatch)
+    assert panel.asked == [([run.baseline.text, run.steered.text], ["the old king"] * 2)]
+    assert run.scores == {
+        "baseline": {"length": len(run.baseline.text)},
+        "steered": {"length": len(run.steered.text)},
+    }
+    assert run.record().scores == run.scores
+
+
+def test_a_judge_that_fails_or_is_not_here_takes_nothing_from_a_run(engine: Engine, monkeypatch: pytest.MonkeyPatch):
+    assert judged(engine, None, monkeypatch).scores is None
+    run = judged(engine, FakePanel(RuntimeError("no memory")), monkeypatch)
+    assert (run.scores, run.error) == (None, None)
+
+
+def test_the_embedder_is_loaded_once_after_the_model_and_whoever_asks_is_told_why_there_is_none(pair: Cache):
+    loads: list[int] = []
+
+    class Embedder:
+        fingerprint = "made up"
+
+    def embed() -> Embedder:
+        loads.append(1)
+        if len(loads) == 1:
+            raise ModelError("The embedder is not here", do="Fetch it")
+        return Embedder()
+
+    engine = Engine(pair, embed=embed)  # type: ignore[arg-type]
+    engine.warmup = False
+    with pytest.raises(ModelError, match="not here"):
+        engine.panel()
+    assert engine.score(["Hello"], "") == {}
+    assert engine.panel() is engine.panel()
+    assert len(loads) == 2

@@ -11,8 +11,9 @@ from streamlit.testing.v1 import AppTest
 from app import facts, resources
 from app.components import heatmap
 from app.components.heatmap import example_rows, token_row
-from app.engine import Engine, Reading
+from app.engine import Engine
 from app.main import PAGES
+from app.workbench import Reading
 from explorer.cache import Cache
 from explorer.errors import LabelError, ModelError
 from tests.helpers_app import run_page, words

@@ -8,9 +8,9 @@ import streamlit as st
 from app import charts, resources, state
 from app.components.feature_links import feature_links
 from app.components.heatmap import example_rows, token_heatmap, token_row
-from app.engine import Reading
 from app.facts import bare, logit_effects, number, percent, veiled
 from app.label_form import label_form
+from app.workbench import Reading
 from explorer.cache import Cache
 from explorer.errors import ExplorerError
 from explorer.labels import Label

@@ -1,0 +1,127 @@
+"""Dose strips and sweeps: decoded and judged in the background, and kept on disk, so that what was asked before is there at once."""
+
+import contextlib
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.jobs import Job
+from app.settings import QUESTIONS
+from explorer.packaged import home
+from explorer.records import Edit, Sampling
+from explorer.steering import STEERING_MODES
+
+if TYPE_CHECKING:
+    from app.engine import Engine
+    from explorer.dosing import Cell
+
+STRENGTHS = (-3.0, -2.0, -1.5, -1.0, -0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0)
+KEPT = 300  # files
+SAMPLING = Sampling(max_tokens=40)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is decoded and judged: every push at every strength, on every question.
+
+    Args:
+        pushes: Sets of edits, each with its strongest at any strength: it is scaled.
+        strengths: What the strongest edit of a push is set to, the others in proportion.
+        judges: Names of judges; those that cost money may be among them.
+    """
+
+    pushes: tuple[tuple[Edit, ...], ...]
+    strengths: tuple[float, ...]
+    questions: tuple[str, ...]
+    positions: str
+    sampling: Sampling
+    judges: tuple[str, ...]
+
+
+def strip(edits: Sequence[Edit], positions: str, judges: Sequence[str]) -> Asked:
+    """What a dose strip asks: a few questions, over the range that the sliders of these edits have in common."""
+    modes = [STEERING_MODES[edit.mode] for edit in edits if STEERING_MODES[edit.mode].uses_strength]
+    lowest, highest = max(m.lowest for m in modes), min(m.highest for m in modes)
+    strengths = tuple(s for s in STRENGTHS if lowest <= s <= highest)
+    return Asked((tuple(edits),), strengths, QUESTIONS[:4], positions, SAMPLING, tuple(judges))
+
+
+def key(engine: "Engine", asked: Asked) -> str:
+    """A name for `asked` that changes with whatever its answers or scores depend on."""
+    from explorer.traits import traits
+
+    made, taught = engine.cache.manifest, traits()
+    named = {edit.direction for push in asked.pushes for edit in push if edit.direction}
+    known = engine.directions() if named else {}
+    said = {
+        "asked": asdict(asked),
+        "model": made.model_fingerprint,
+        "sae": made.sae_fingerprint,
+        "directions": {
+            name: [known[name].hook_point, known[name].base, _sha(known[name].vector.tobytes())]
+            for name in sorted(named & known.keys())
+        },
+        "traits": {name: _sha(repr(taught[name]).encode()) for name in asked.judges if name in taught},
+    }
+    return _sha(json.dumps(said, sort_keys=True).encode())
+
+
+def _sha(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def measure(engine: "Engine", asked: Asked, name: str, job: Job) -> "list[Cell]":
+    """Decode and judge, one push after the other, and keep the answers under `name` unless the job was stopped."""
+    from explorer import dosing
+
+    if (known := load(name)) is not None:  # somebody else asked the same meanwhile
+        return known
+    panel, steering = engine.panel(), engine.steering(asked.positions)
+    model, cells = engine.model, []
+    for at, push in enumerate(asked.pushes):
+
+        def progress(share: float, before: int = at) -> None:
+            job.progress = (before + share) / len(asked.pushes)
+
+        cells += dosing.dose(
+            model, steering, push, asked.strengths, asked.questions, seeds=(asked.sampling.seed,),
+            sampling=asked.sampling, panel=panel, judges=asked.judges, progress=progress, should_stop=job.should_stop,
+        )  # fmt: skip
+        if job.should_stop():
+            return cells
+    save(name, cells)
+    return cells
+
+
+def folder() -> Path:
+    """Where answers are kept."""
+    return home() / "doses"
+
+
+def load(name: str) -> "list[Cell] | None":
+    """What is kept under `name`; None where nothing is, or nothing that can be read."""
+    from explorer.dosing import Cell
+
+    try:
+        said: list[dict[str, Any]] = json.loads((folder() / f"{name}.json").read_text(encoding="utf-8"))
+        return [Cell(**{**cell, "edits": tuple(Edit(**edit) for edit in cell["edits"])}) for cell in said]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def save(name: str, cells: "Sequence[Cell]") -> None:
+    """Keep answers, whole or not at all; the oldest make room. Where nothing can be written, nothing is kept."""
+    path = folder() / f"{name}.json"
+    fresh = path.with_suffix(f".{uuid.uuid4().hex}.partial")
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh.write_text(json.dumps([asdict(cell) for cell in cells], ensure_ascii=False), encoding="utf-8")
+        os.replace(fresh, path)
+        kept = sorted(folder().glob("*.json"), key=lambda p: p.stat().st_mtime, reverse=True)
+        for old in kept[KEPT:]:
+            old.unlink()
