@@ -1,12 +1,16 @@
 """Data to plotly figures. No Streamlit here; text colours come from the theme, data colours are given."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import plotly.graph_objects as go
 
 from app.facts import masked
+
+if TYPE_CHECKING:
+    from explorer.dosing import DosePoint
 
 FIRE = "#DA6D26"
 """Activation, on both themes."""
@@ -14,6 +18,10 @@ ACT = "#1B8F83"
 """What a person acts on, on both themes."""
 QUIET = "#7A8699"
 """Secondary data, on both themes."""
+LOOPS = "#8F6BC2"
+"""Repetition, on both themes."""
+DOSE_MARGIN = (52, 8)
+"""Pixels left and right of a dose strip's plot, for its axis; style.css hangs them out, so that the plot is as wide as the slider."""
 CONFIG = {"displayModeBar": False}
 _MOST_POINTS = 25_000
 
@@ -143,6 +151,95 @@ def activity_map(
             if low / 2 <= m * 10.0**p <= high * 2
         ]
         figure.update_yaxes(type="log", tickvals=ticks, ticktext=[f"{t:g}" for t in ticks])
+    return figure
+
+
+def dose_lines(
+    points: "Sequence[DosePoint]",
+    lines: Mapping[str, str],
+    *,
+    span: tuple[float, float],
+    now: float,
+    zone: tuple[float, float] | None,
+    height: int = 190,
+) -> go.Figure:
+    """What more strength does to the answers: shares above, perplexity below, over the slider's own range.
+
+    Args:
+        points: Measured strengths, in the slider's unit.
+        lines: Judge -> what to call it; the first is the trait, in teal. "fluency", "repetition" and "perplexity" have looks of their own.
+        span: Lowest and highest strength of the slider.
+        now: Where the slider stands.
+        zone: Strengths between which the answers are coherent; None where they nowhere are.
+    """
+    figure, looks = go.Figure(), {"fluency": (QUIET, "solid", 1.8), "repetition": (LOOPS, "dot", 2)}
+    ordered = sorted(points, key=lambda point: point.strength)
+    for name, label in lines.items():
+        shown = [(p.strength, p.means[name]) for p in ordered if name in p.means and math.isfinite(p.means[name])]
+        if not shown:
+            continue
+        colour, dash, width = looks.get(name, (QUIET if name == "perplexity" else ACT, "solid", 2.5))
+        figure.add_scatter(
+            x=[x for x, _ in shown],
+            y=[y for _, y in shown],
+            yaxis="y2" if name == "perplexity" else "y",
+            mode="lines+markers",
+            line={"color": colour, "width": width, "dash": dash},
+            marker={"size": 5, "color": colour},
+            hovertemplate=f"{hover_text(label)} %{{y:.3g}} at strength %{{x:+.2f}}",
+        )
+    if zone:
+        figure.add_vrect(*zone, fillcolor=ACT, opacity=0.13, line_width=0, layer="below")
+    figure.add_vline(now, line={"color": ACT, "width": 1.5})
+    frame(figure, height, "strength (1 = its maximum)", "share")
+    left, right = DOSE_MARGIN
+    figure.update_layout(margin={"l": left, "r": right, "t": 4, "b": 34, "autoexpand": False}, hovermode="closest")
+    figure.update_xaxes(range=list(span), zeroline=False)
+    figure.update_layout(
+        yaxis={
+            "range": [-0.04, 1.04],
+            "domain": [0.36, 1],
+            "tickvals": [0, 0.5, 1],
+            "title": "share",
+            "fixedrange": True,
+        },
+        yaxis2={
+            "type": "log",
+            "domain": [0, 0.24],
+            "title": "perplexity",
+            "nticks": 3,
+            "fixedrange": True,
+            "anchor": "x",
+        },
+        xaxis={"anchor": "y2"},
+    )
+    return figure
+
+
+def moved_features(
+    names: Sequence[str], before: Sequence[float], after: Sequence[float], height: int | None = None
+) -> go.Figure:
+    """Which features moved: their mean in the baseline (grey) and in the steered answer (orange), the largest change on top.
+
+    Args:
+        names: One a feature; other people's words.
+        before, after: Mean activation over the answer's scored tokens, as a share of the feature's maximum.
+    """
+    figure = go.Figure()
+    places = [hover_text(f"{name}", 34) for name in names]
+    for values, colour, what in ((before, QUIET, "baseline"), (after, FIRE, "steered")):
+        figure.add_bar(
+            y=list(range(len(places))),
+            x=[100 * value for value in values],
+            orientation="h",
+            marker={"color": colour, "line": {"width": 0}},
+            hovertemplate=f"{what}: %{{x:.3g}} % of the feature's maximum",
+        )
+    frame(
+        figure, height or 70 + 30 * len(places), "mean activation in the answer, % of the feature's maximum", "feature"
+    )
+    figure.update_layout(barmode="group", bargap=0.3, margin={"l": 4, "r": 8, "t": 4, "b": 0})
+    figure.update_yaxes(autorange="reversed", tickvals=list(range(len(places))), ticktext=places, automargin=True)
     return figure
 
 

@@ -1,5 +1,7 @@
 """Figures: every chart names its axes and says nothing in markup that somebody else wrote."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -50,3 +52,41 @@ def test_large_maps_are_thinned():
 
 def test_labels_in_hover_boxes_are_text():
     assert charts.hover_text("<b>x</b>\n%{customdata}") == "&lt;b&gt;x&lt;/b&gt; % {customdata}"
+
+
+def dose(*rows: tuple[float, float]):
+    return [
+        SimpleNamespace(strength=s, means={"malice": m, "fluency": 0.9, "repetition": 0.1, "perplexity": 12.0})
+        for s, m in rows
+    ]
+
+
+LINES = {"malice": "Malice", "fluency": "Fluency", "repetition": "Repetition", "perplexity": "Perplexity"}
+
+
+def test_a_dose_strip_has_the_sliders_own_range_and_its_cursor():
+    figure = charts.dose_lines(dose((1, 0.8), (-1, 0.1)), LINES, span=(-3, 3), now=0.5, zone=(-1, 1))
+    assert figure.layout.xaxis.range == (-3, 3)  # type: ignore[union-attr]
+    assert all(axis.title.text for axis in (figure.layout.xaxis, figure.layout.yaxis, figure.layout.yaxis2))  # type: ignore[union-attr]
+    shaded, cursor = figure.layout.shapes  # type: ignore[union-attr]
+    assert (shaded.x0, shaded.x1) == (-1, 1)
+    assert cursor.x0 == cursor.x1 == 0.5
+    trait = figure.data[0]
+    assert (trait.x, trait.line.color) == ((-1, 1), "#1B8F83")  # type: ignore[union-attr]
+    looks = {line.line.color: line.line.dash for line in figure.data}  # type: ignore[union-attr]
+    assert looks["#8F6BC2"] == "dot"
+    assert looks["#7A8699"] == "solid"
+
+
+def test_a_dose_strip_without_a_zone_or_a_judge_is_no_error():
+    figure = charts.dose_lines(
+        dose((0, float("nan"))), {"joy": "Joy", "malice": "Malice"}, span=(0, 3), now=1, zone=None
+    )
+    assert not figure.data
+    assert len(figure.layout.shapes) == 1  # type: ignore[union-attr]
+
+
+def test_moved_features_stand_by_two_bars_and_names_are_text():
+    figure = charts.moved_features(["<b>x</b>", "y"], [0.1, 0.2], [0.3, 0.1])
+    assert [tuple(bar.x) for bar in figure.data] == [(10, 20), (30, 10)]  # type: ignore[union-attr]
+    assert figure.layout.yaxis.ticktext[0] == "&lt;b&gt;x&lt;/b&gt;"  # type: ignore[union-attr]

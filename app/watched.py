@@ -1,0 +1,53 @@
+"""The part of a page that watches work in the background without running the page again."""
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from app import state
+from app.jobs import Job
+
+
+def busy(job: Job | None) -> bool:
+    """Whether there is still something to wait for."""
+    return job is not None and job.phase in ("queued", "running")
+
+
+def watched(draw: Callable[[], None], job: Callable[[], Job | None], *, every: float = 0.7) -> None:
+    """Draw a part of a page that polls by itself while its job is under way; the clock stops with the job.
+
+    Args:
+        draw: Draws it, whatever state the job is in.
+        job: The job as it is now; None where there is none.
+    """
+    polled = busy(job())
+
+    def part() -> None:
+        if busy(job()) != polled:
+            st.rerun()  # once: a clock is set and stopped by the page, and by nobody else
+        draw()
+
+    st.fragment(part, run_every=every if polled else None)()
+
+
+def progress(job: Job, what: str, *, key: str) -> None:
+    """How far a job is, with a button that ends it.
+
+    Args:
+        what: What is being done, such as "measuring".
+    """
+    said = "waits for the live answers to end" if job.phase == "queued" else f"{what}, {100 * job.progress:.0f} %"
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.html(
+            f'<div class="bar"><i style="width:{100 * job.progress:.0f}%"></i></div><p class="say" role="status">{said}</p>'
+        )
+        st.button("Cancel", key=key, on_click=job.stop, type="tertiary", icon=":material/close:")
+
+
+def trouble(job: Job) -> bool:
+    """Say why a job has come to nothing; whether it has."""
+    if job.error:
+        state.show_error(job.error)
+    elif job.phase == "stopped":
+        st.html('<p class="say" role="status">Cancelled.</p>')
+    return job.result is None
