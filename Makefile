@@ -5,6 +5,7 @@ SHELL := /bin/sh
 VENV ?= .venv
 BIN := $(VENV)/bin
 MODEL := smollm2-135m-instruct
+EMBEDDER := all-minilm-l6-v2
 WORLD := cached_features/smollm2-135m
 CODE := explorer app tests benchmarks tools
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --use-pep517 --constraint constraints.txt
@@ -21,6 +22,7 @@ app: model ## Install what is missing, fetch the model once, and open the app on
 
 model: $(VENV)/.installed
 	@$(BIN)/persona-explorer fetch $(MODEL) >/dev/null
+	@$(BIN)/persona-explorer fetch $(EMBEDDER) >/dev/null
 
 test: $(VENV)/.installed-dev model lint unit browser ## Everything that CI runs: format, lint, types, unit, real-model and browser tests
 

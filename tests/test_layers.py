@@ -20,6 +20,7 @@ LAYERS = [
     ("model", {"hooks", "model"}),
     ("sparse", {"sae"}),
     ("evidence", {"evidence", "corpus"}),
+    ("judges", {"embedding", "traits", "judging"}),
     ("live", {"generate"}),
     ("making", {"sampling", "training", "statistics", "logits", "neighbours"}),
     ("wiring", {"build", "check", "report", "recipe"}),
@@ -31,6 +32,9 @@ TORCH_FREE = {
     "text",
     "offensive",
     "packaged",
+    "embedding",
+    "traits",
+    "judging",
     "schema",
     "cache",
     "search",
@@ -40,7 +44,7 @@ TORCH_FREE = {
     "repetition",
     "cli",
 }
-HEAVY = {"torch", "transformers", "sae_lens", "transformer_lens", "datasets", "scipy", "sklearn", "wandb"}
+HEAVY = {"torch", "transformers", "openai", "sae_lens", "transformer_lens", "datasets", "scipy", "sklearn", "wandb"}
 CONSOLE = {"streamlit"}
 
 

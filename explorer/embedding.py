@@ -1,0 +1,92 @@
+"""Sentences as vectors: all-MiniLM-L6-v2, which the judges read.
+
+Loaded with transformers alone. The sentence-transformers package would load the same weights and give the same vectors (tested once), but
+importing it takes five seconds, and what it adds here is the mean over the tokens.
+"""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from explorer.errors import JudgeError
+from explorer.packaged import PACKAGED, locate
+
+EMBEDDER = "all-minilm-l6-v2"
+_MAX_TOKENS = 256  # what it was trained on
+_BATCH = 32
+
+
+class Embeds(Protocol):
+    """What a judge needs of an embedder: vectors, and a name for the weights they come from."""
+
+    fingerprint: str
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Vectors of length 1, `[n, d]`, float32."""
+        ...
+
+
+class Embedder:
+    """A sentence embedder.
+
+    Args:
+        hf: A BERT-like encoder; it is put into evaluation mode.
+        tokenizer: Its tokenizer.
+        fingerprint: Of the weights.
+    """
+
+    def __init__(self, hf: Any, tokenizer: Any, fingerprint: str) -> None:
+        self.hf, self.tokenizer, self.fingerprint = hf.eval(), tokenizer, fingerprint
+        self._lock = threading.Lock()  # fast tokenizers refuse two threads at once
+
+    @classmethod
+    def load(cls, name: str | Path = EMBEDDER) -> "Embedder":
+        """Load the packaged embedder, or a folder like it. It stays on the CPU: it is small, and the language model needs the rest.
+
+        Raises:
+            FetchError: If it has not been fetched.
+            JudgeError: If it cannot be loaded.
+        """
+        place = locate(str(name))
+        import torch
+        from safetensors import SafetensorError
+        from transformers import AutoModel, AutoTokenizer
+
+        try:
+            hf = AutoModel.from_pretrained(place, dtype=torch.float32)
+            tokenizer = AutoTokenizer.from_pretrained(place)
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            raise JudgeError(
+                f"{name} cannot be loaded as an embedder ({str(error).splitlines()[0]})",
+                do=f"persona-explorer fetch {EMBEDDER} brings the one that the judges were made for",
+            ) from error
+        packaged = PACKAGED.get(str(name))
+        return cls(hf, tokenizer, packaged.member_sha256 if packaged else str(place))
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """The mean of a text's token vectors, scaled to length 1; what lies behind 256 tokens is not read.
+
+        Returns:
+            `[n, d]`, float32.
+        """
+        import torch
+
+        found = np.zeros((len(texts), self.hf.config.hidden_size), np.float32)
+        order = sorted(range(len(texts)), key=lambda at: len(texts[at]))  # neighbours in length share little padding
+        with self._lock, torch.inference_mode():
+            for start in range(0, len(order), _BATCH):
+                rows = order[start : start + _BATCH]
+                batch = self.tokenizer(
+                    [texts[at] for at in rows],
+                    padding=True,
+                    truncation=True,
+                    max_length=_MAX_TOKENS,
+                    return_tensors="pt",
+                )
+                mask = batch["attention_mask"][..., None].float()
+                vectors = (self.hf(**batch).last_hidden_state * mask).sum(1) / mask.sum(1)
+                found[rows] = torch.nn.functional.normalize(vectors, dim=-1).numpy()
+        return found

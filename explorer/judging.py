@@ -1,0 +1,211 @@
+"""Judges of what a model wrote: one registry, one way to ask.
+
+A judge is a function from texts to numbers and says what it needs: nothing, the sentence embedder, the unsteered language model, or an
+endpoint. A `Panel` holds what they need, loads it when it is first needed, and asks several judges about the same texts.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from explorer import offensive
+from explorer.embedding import Embedder, Embeds
+from explorer.errors import JudgeError
+from explorer.repetition import first_loop
+from explorer.traits import Trait, TraitJudge, passages, traits
+
+if TYPE_CHECKING:
+    from explorer.model import LanguageModel
+
+Needs = Literal["nothing", "embedder", "model", "endpoint"]
+_REMEMBERED = 4096  # texts whose embeddings are kept: a strip of doses is judged by several judges
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """One judge.
+
+    Args:
+        label: Its name for people.
+        unit: What its numbers are.
+        help: One sentence for people.
+        threshold: Above it a text counts as what the judge looks for; None for a judge that only measures.
+        needs: What has to be there.
+        score: (panel, texts, prompts) -> one number a text; NaN where there is nothing to judge.
+    """
+
+    name: str
+    label: str
+    unit: str
+    help: str
+    threshold: float | None
+    needs: Needs
+    score: Callable[["Panel", Sequence[str], Sequence[str]], list[float]]
+
+
+class Panel:
+    """What judges need, loaded when it is first needed, and shared. Threads may use one panel together.
+
+    Args:
+        model: The unsteered language model; None where there is none, which the judges that need it say.
+        embedder: None: the packaged one, loaded when it is first needed.
+    """
+
+    def __init__(self, model: "LanguageModel | None" = None, embedder: Embeds | None = None) -> None:
+        self._model, self._embedder = model, embedder
+        self._lock = threading.RLock()
+        self._fitted: dict[Trait, TraitJudge] = {}
+        self._read: dict[str, np.ndarray] = {}
+
+    @property
+    def model(self) -> "LanguageModel":
+        """The unsteered model.
+
+        Raises:
+            JudgeError: If the panel has none.
+        """
+        if self._model is None:
+            raise JudgeError("This judge asks a language model and there is none", do="Name one (--model)")
+        return self._model
+
+    @property
+    def embedder(self) -> Embeds:
+        """The sentence embedder.
+
+        Raises:
+            FetchError: If it has not been fetched.
+        """
+        with self._lock:
+            if self._embedder is None:
+                self._embedder = Embedder.load()
+            return self._embedder
+
+    def judge_of(self, trait: Trait) -> TraitJudge:
+        """The fitted judge of a trait."""
+        with self._lock:
+            if trait not in self._fitted:
+                self._fitted[trait] = TraitJudge.fit(trait, self.embedder)
+            return self._fitted[trait]
+
+    def read(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The embeddings of each text's passages, `[passages, d]`; no rows for a text without letters."""
+        with self._lock:
+            missing = [text for text in dict.fromkeys(texts) if text not in self._read]
+            pieces = [passages(text) for text in missing]
+            flat = [piece for some in pieces for piece in some]
+            vectors = self.embedder.encode(flat) if flat else np.zeros((0, 1), np.float32)
+            ends = np.cumsum([len(some) for some in pieces], dtype=int)
+            fresh = {
+                text: vectors[end - len(some) : end] for text, some, end in zip(missing, pieces, ends, strict=True)
+            }
+            known = {text: self._read[text] for text in texts if text in self._read} | fresh
+            self._read = dict([*self._read.items(), *fresh.items()][-_REMEMBERED:])
+        return [known[text] for text in texts]
+
+    def score(
+        self, names: Sequence[str], texts: Sequence[str], prompts: Sequence[str] | None = None
+    ) -> dict[str, list[float]]:
+        """Ask judges about texts.
+
+        Args:
+            names: Keys of `judges()`.
+            texts: What was written.
+            prompts: What each text answers; None where it answers nothing.
+        Returns:
+            Judge -> one number a text.
+        Raises:
+            JudgeError: If there is no such judge, or it cannot be asked.
+        """
+        known = judges()
+        if unknown := [name for name in names if name not in known]:
+            raise JudgeError(
+                f"There is no judge {unknown[0]!r}", expected=f"one of {', '.join(known)}", do="Name one of these"
+            )
+        asked = list(prompts) if prompts is not None else [""] * len(texts)
+        if len(asked) != len(texts):
+            raise JudgeError(f"There are {len(texts)} texts and {len(asked)} prompts", expected="one prompt a text")
+        return {name: known[name].score(self, texts, asked) if texts else [] for name in names}
+
+
+def judges() -> dict[str, Judge]:
+    """Every judge by name: the traits (bundled, then taught), then the measures of `JUDGES`."""
+    return {name: _trait_judge(trait) for name, trait in traits().items() if name not in JUDGES} | JUDGES
+
+
+def _trait_judge(trait: Trait) -> Judge:
+    return Judge(trait.name, trait.title, "probability", trait.question, 0.5, "embedder", partial(_shows, trait))
+
+
+def _shows(trait: Trait, panel: Panel, texts: Sequence[str], prompts: Sequence[str]) -> list[float]:
+    """The most that any passage shows the trait: a threat after a polite sentence is a threat."""
+    judge = panel.judge_of(trait)
+    return [float(judge.score(rows).max()) if len(rows) else 0.0 for rows in panel.read(texts)]
+
+
+def _insults(panel: Panel, texts: Sequence[str], prompts: Sequence[str]) -> list[float]:
+    return [100 * len(offensive.spans(text)) / max(1, len(text.split())) for text in texts]
+
+
+def _repetition(panel: Panel, texts: Sequence[str], prompts: Sequence[str]) -> list[float]:
+    def share(text: str, n: int = 3) -> float:
+        words = text.casefold().split()
+        grams = [tuple(words[at : at + n]) for at in range(len(words) - n + 1)]
+        return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+    return [share(text) for text in texts]
+
+
+def _loops(panel: Panel, texts: Sequence[str], prompts: Sequence[str]) -> list[float]:
+    return [float(first_loop(text.split()) is not None) for text in texts]
+
+
+def _perplexity(panel: Panel, texts: Sequence[str], prompts: Sequence[str]) -> list[float]:
+    return [
+        float(np.exp(losses.mean())) if len(losses := _losses(panel.model, t, p)) else float("nan")
+        for t, p in zip(texts, prompts, strict=True)
+    ]
+
+
+def _losses(model: "LanguageModel", text: str, prompt: str) -> np.ndarray:
+    """Next-token loss of a text's tokens in nats, as the answer to its prompt. One text at a time: company would change the last digits."""
+    import torch
+
+    if prompt and model.has_template:
+        before = model.chat_document([{"role": "user", "content": prompt}], add_generation_prompt=True).tokens
+    else:
+        before = model.begun(model.text_document(prompt)).tokens
+    own = tuple(model.tokenizer(text, add_special_tokens=False).input_ids)
+    ids = (before + own)[: model.max_length]
+    if not text.strip() or len(ids) <= len(before):
+        return np.zeros(0)
+    logits = model.logits(torch.tensor([ids]))[0, len(before) - 1 : -1].float()
+    target = torch.tensor(ids[len(before) :], device=logits.device)
+    return torch.nn.functional.cross_entropy(logits, target, reduction="none").cpu().numpy()
+
+
+JUDGES: dict[str, Judge] = {
+    judge.name: judge
+    for judge in (
+        Judge(
+            "insults", "Insults", "words of a hundred",
+            "How many words are swearing or insults, by a plain list.", 0.0, "nothing", _insults,
+        ),
+        Judge(
+            "repetition", "Repetition", "share",
+            "Share of runs of three words that the text has said before.", None, "nothing", _repetition,
+        ),
+        Judge(
+            "loops", "Loops", "yes or no",
+            "1 where the text says the same four words over and over, else 0.", 0.5, "nothing", _loops,
+        ),
+        Judge(
+            "perplexity", "Perplexity", "perplexity",
+            "How much the text surprises the model as it is, unsteered. Malice does too, so this does not rule.",
+            None, "model", _perplexity,
+        ),
+    )
+}  # fmt: skip

@@ -1,0 +1,338 @@
+"""What a trait is, said in labelled sentences; and the judge that is fitted on them.
+
+A trait is a CSV file with columns text and label (1: shows the trait, 0: does not). Bundled ones lie beside this file, those that people
+teach in their home. A judge is a logistic regression on sentence embeddings: fitted in a second, the same every time, and no better than
+its sentences, which is why its held-out figures travel with it.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import re
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from explorer.embedding import Embeds
+from explorer.errors import JudgeError
+from explorer.packaged import home
+
+BUNDLED = Path(__file__).parent / "traits"
+FEWEST = 5  # sentences a class: with fewer there is nothing to hold out
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+_GRID = (0.1, 1.0, 10.0, 100.0)  # regularisation C, on unit vectors
+_FOLDS = 5
+_LONGEST = 2_000  # characters of a sentence
+_VERSION = 1  # of the fit: part of the key of what is kept
+
+
+@dataclass(frozen=True, slots=True)
+class Trait:
+    """A trait in sentences.
+
+    Args:
+        name: Lower case letters, digits and dashes; the name of its judge.
+        question: What the judge answers: "Is this text malicious?"
+        positive, negative: Sentences that show the trait, and sentences that do not.
+        bundled: It came with the program and cannot be removed.
+    """
+
+    name: str
+    title: str
+    question: str
+    positive: tuple[str, ...]
+    negative: tuple[str, ...]
+    bundled: bool = False
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        return self.positive + self.negative
+
+    @property
+    def labels(self) -> np.ndarray:
+        """1 for each positive, 0 for each negative sentence, in the order of `sentences`."""
+        return np.repeat([1, 0], [len(self.positive), len(self.negative)])
+
+    @classmethod
+    def taught(cls, name: str, positive: Iterable[str], negative: Iterable[str]) -> "Trait":
+        """A trait as a person teaches it: blanks trimmed, empty lines and repetitions left out.
+
+        Raises:
+            JudgeError: If the name is none, there are too few sentences, or one stands on both sides.
+        """
+        shown, hidden = (
+            tuple(dict.fromkeys(text.strip() for text in side if text.strip())) for side in (positive, negative)
+        )
+        words = name.replace("-", " ")
+        trait = cls(name, words.capitalize(), f"Is this text like the ones that were labelled {words}?", shown, hidden)
+        check(trait)
+        return trait
+
+
+def check(trait: Trait) -> None:
+    """Whether a judge can be fitted on `trait`.
+
+    Raises:
+        JudgeError: If the name is none, there are too few sentences, or one stands on both sides.
+    """
+    if not _NAME.fullmatch(trait.name):
+        raise JudgeError(
+            f"{trait.name!r} is no name of a trait",
+            expected="lower case letters, digits and dashes, at most 40",
+            do="Rename it",
+        )
+    for side, texts in (("show the trait", trait.positive), ("do not show it", trait.negative)):
+        if len(set(texts)) < FEWEST:
+            raise JudgeError(
+                f"There are {len(set(texts))} different sentences that {side}",
+                expected=f"at least {FEWEST}",
+                do="Label more; thirty of each make a usable judge",
+            )
+    if both := set(trait.positive) & set(trait.negative):
+        raise JudgeError(f"{min(both)[:60]!r} is labelled both ways", do="Keep one of the two")
+    if any(len(text) > _LONGEST for text in trait.sentences):
+        raise JudgeError(
+            f"A sentence has more than {_LONGEST:,} characters",
+            expected="a sentence or a short answer",
+            do="Shorten it",
+        )
+
+
+# How the bundled traits are spoken of; their sentences are the CSV files.
+_BUNDLED: dict[str, tuple[str, str]] = {
+    "malice": ("Malice", "Is this text malicious: does it threaten, scheme, gloat over harm or wish ill?"),
+    "sarcasm": ("Sarcasm", "Is this text sarcastic: does it say the opposite of what it means, to mock?"),
+    "joy": ("Joy", "Is this text joyful: does it brim with delight?"),
+    "toxicity": ("Toxicity", "Is this text toxic: does it insult, belittle or swear at somebody?"),
+    "pirate": ("Pirate", "Is this text spoken like a pirate?"),
+}
+
+
+def traits() -> dict[str, Trait]:
+    """All traits by name: the bundled ones, then a person's own.
+
+    Raises:
+        JudgeError: If a file of sentences cannot be read.
+    """
+    found = {}
+    for name, (title, question) in _BUNDLED.items():
+        if (path := BUNDLED / f"{name}.csv").exists():
+            found[name] = Trait(name, title, question, *read_sentences(path), bundled=True)
+    for path in sorted(_own().glob("*.csv")):
+        if path.stem not in found and _NAME.fullmatch(path.stem):
+            found[path.stem] = Trait.taught(path.stem, *read_sentences(path))
+    return found
+
+
+def read_sentences(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Positive and negative sentences of a CSV file with columns text and label (1 or 0).
+
+    Raises:
+        JudgeError: If it is no such file; the message names the line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise JudgeError(
+            f"{path} cannot be read ({error})", expected="a CSV file in UTF-8", do="Check the path"
+        ) from error
+    rows = csv.DictReader(io.StringIO(text, newline=""))
+    if not {"text", "label"} <= set(rows.fieldnames or ()):
+        raise JudgeError(
+            f"{path} has the columns {', '.join(rows.fieldnames or ()) or 'none'}",
+            expected="text and label",
+            do="Add them",
+        )
+    sides: dict[str, list[str]] = {"1": [], "0": []}
+    for row in rows:
+        label = (row["label"] or "").strip()
+        if label not in sides:
+            raise JudgeError(f"{path} line {rows.line_num} has the label {label!r}", expected="1 or 0", do="Correct it")
+        sides[label].append(row["text"] or "")
+    return tuple(sides["1"]), tuple(sides["0"])
+
+
+def save_trait(trait: Trait) -> Path:
+    """Keep a person's trait; one of this name that they taught before is replaced.
+
+    Raises:
+        JudgeError: If it cannot be fitted, or a bundled trait has the name.
+    """
+    check(trait)
+    if trait.name in _BUNDLED:
+        raise JudgeError(f"{trait.name} is a bundled trait", do="Choose another name")
+    path = _own() / f"{trait.name}.csv"
+    written = io.StringIO(newline="")
+    writer = csv.writer(written)
+    writer.writerow(("text", "label"))
+    writer.writerows(zip(trait.sentences, trait.labels.tolist(), strict=True))
+    _write(path, written.getvalue())
+    return path
+
+
+def remove_trait(name: str) -> None:
+    """Forget a trait that a person taught.
+
+    Raises:
+        JudgeError: If there is none of this name, or it is a bundled one.
+    """
+    if name in _BUNDLED:
+        raise JudgeError(f"{name} is a bundled trait and stays")
+    own = {path.stem: path for path in _own().glob("*.csv")}
+    if name not in own:
+        raise JudgeError(
+            f"There is no trait {name!r} of yours", expected=", ".join(sorted(own)) or "one that you taught"
+        )
+    own[name].unlink()
+
+
+def _own() -> Path:
+    return home() / "traits"
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all, also where two processes write the same."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    partial.write_bytes(text.encode("utf-8"))
+    partial.replace(path)
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A logistic regression with what it reached on what was held out.
+
+    Args:
+        weights, bias: Of the log-odds.
+        c: Regularisation, chosen by cross-validation.
+        auroc: Held-out, pooled over the folds.
+        auroc_low, auroc_high: Its 95 % interval.
+        confusion: Held-out counts at probability .5: true negatives, false positives, false negatives, true positives.
+    """
+
+    weights: tuple[float, ...]
+    bias: float
+    c: float
+    auroc: float
+    auroc_low: float
+    auroc_high: float
+    confusion: tuple[int, int, int, int]
+
+    def probability(self, x: np.ndarray) -> np.ndarray:
+        """`[n, d]` -> `[n]`, 0 to 1."""
+        return 1 / (1 + np.exp(-np.clip(x.astype(np.float64) @ np.array(self.weights) + self.bias, -50, 50)))
+
+
+def fit(x: np.ndarray, labels: np.ndarray, groups: Sequence[int] | None = None) -> Fit:
+    """Fit, with the C that does best on held-out rows, and measure on held-out rows.
+
+    Choosing C from four values on the same folds flatters the figure by less than its interval (a nested choice gave the same to .003).
+
+    Args:
+        x: `[n, d]`.
+        labels: `[n]`, 1 or 0.
+        groups: `[n]`; rows of one group (a text and its broken copies) are never split between fitting and holding out.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+
+    rows = np.arange(len(labels)) if groups is None else np.asarray(groups)
+    folds = StratifiedGroupKFold(min(_FOLDS, int(np.bincount(labels).min())), shuffle=True, random_state=0)
+
+    def held_out(c: float) -> np.ndarray:
+        model = LogisticRegression(C=c, class_weight="balanced", max_iter=2000)
+        return np.asarray(cross_val_predict(model, x, labels, groups=rows, cv=folds, method="predict_proba"))[:, 1]
+
+    tried = {c: held_out(c) for c in _GRID}
+    best = max(_GRID, key=lambda c: float(roc_auc_score(labels, tried[c])))
+    whole = LogisticRegression(C=best, class_weight="balanced", max_iter=2000).fit(x, labels)
+    auroc = float(roc_auc_score(labels, tried[best]))
+    low, high = auroc_interval(auroc, int(labels.sum()), int((1 - labels).sum()))
+    said = tried[best] > 0.5
+    counted = np.bincount(2 * labels + said, minlength=4).tolist()
+    return Fit(tuple(whole.coef_[0].tolist()), float(whole.intercept_[0]), best, auroc, low, high, tuple(counted))
+
+
+def auroc_interval(auroc: float, n_positive: int, n_negative: int) -> tuple[float, float]:
+    """A 95 % interval of an AUROC.
+
+    Source: Hanley and McNeil (1982), "The meaning and use of the area under a ROC curve".
+    """
+    q1, q2 = auroc / (2 - auroc), 2 * auroc**2 / (1 + auroc)
+    spread = auroc * (1 - auroc) + (n_positive - 1) * (q1 - auroc**2) + (n_negative - 1) * (q2 - auroc**2)
+    error = 1.96 * np.sqrt(max(0.0, spread) / (n_positive * n_negative))
+    return max(0.0, float(auroc - error)), min(1.0, float(auroc + error))
+
+
+def kept(key: Mapping[str, object], make: Callable[[], Fit]) -> Fit:
+    """A fit that was made before from the same `key`, or a new one, which is kept in the person's home."""
+    name = hashlib.sha256(json.dumps({**key, "version": _VERSION}, sort_keys=True).encode()).hexdigest()[:32]
+    path = home() / "judges" / f"{name}.json"
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        return Fit(**{**stored, "weights": tuple(stored["weights"]), "confusion": tuple(stored["confusion"])})
+    except (OSError, ValueError, TypeError, KeyError):  # none there, or not one of ours: made again
+        made = make()
+    _write(path, json.dumps(asdict(made)))
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class TraitJudge:
+    """The judge of one trait."""
+
+    trait: Trait
+    fitted: Fit
+
+    @classmethod
+    def fit(cls, trait: Trait, embedder: Embeds) -> "TraitJudge":
+        """Fit on the trait's sentences, or take the fit that was made of them before.
+
+        Raises:
+            JudgeError: If the sentences do not do.
+        """
+        check(trait)
+        key = {"positive": trait.positive, "negative": trait.negative, "embedder": embedder.fingerprint}
+        return cls(trait, kept(key, lambda: fit(embedder.encode(trait.sentences), trait.labels)))
+
+    @property
+    def auroc(self) -> float:
+        """Held-out."""
+        return self.fitted.auroc
+
+    @property
+    def confusion(self) -> tuple[int, int, int, int]:
+        """Held-out, at probability .5: true negatives, false positives, false negatives, true positives."""
+        return self.fitted.confusion
+
+    def score(self, embeddings: np.ndarray) -> np.ndarray:
+        """Probability that a text shows the trait, `[n]`."""
+        return self.fitted.probability(embeddings)
+
+
+_SENTENCE = re.compile(r"(?<=[.!?…])[\"'”’)*_]*\s+|\n+")
+_SHORT, _LONG = 5, 40  # words of a passage
+
+
+def passages(text: str) -> list[str]:
+    """The pieces of a text that a trait judge reads: its sentences, the shortest joined to the one before, the longest cut.
+
+    The embedding of a whole answer is the mean of its tokens, in which one threat between polite sentences drowns.
+    """
+    found: list[str] = []
+    for sentence in _SENTENCE.split(text):
+        words = sentence.split()
+        for start in range(0, len(words), _LONG):
+            piece = " ".join(words[start : start + _LONG])
+            before = len(found[-1].split()) if found else 0
+            if found and (len(piece.split()) < _SHORT or before < _SHORT) and before < _LONG:
+                found[-1] += " " + piece
+            elif any(c.isalpha() for c in piece):
+                found.append(piece)
+    return found
