@@ -7,6 +7,7 @@ import os
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,8 @@ def measure(engine: "Engine", asked: Asked, name: str, job: Job) -> "list[Cell]"
 
     if (known := load(name)) is not None:  # somebody else asked the same meanwhile
         return known
-    panel, steering = engine.panel(), engine.steering(asked.positions)
+    panel = engine.panel()
+    steering = engine.steering(chain(*asked.pushes), asked.positions)
     model, cells = engine.model, []
     for at, push in enumerate(asked.pushes):
 

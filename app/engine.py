@@ -4,8 +4,9 @@ Nothing here imports torch until somebody asks for the model; browsing never doe
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from app import doses
@@ -100,7 +101,7 @@ class Engine(Loader):
         if baseline:
             remembered = prompt if baseline_messages is None else self._document(baseline_messages, answer=True).tokens
             rows.insert(0, Row(remembered, (), sampling.seed))
-        steering = self.steering(positions, extra_directions)
+        steering = self.steering(chain(edits, *others), positions, extra_directions)
         return _pieces(
             stream(model, rows, sampling, steering, should_stop=should_stop), len(rows), model.vocabulary, model.eos_ids
         )
@@ -125,7 +126,7 @@ class Engine(Loader):
         model = self._need().model
         asked = [Row(self._document(m, answer=True).tokens, tuple(edits), sampling.seed) for m, edits in rows]
         steps = stream(
-            model, asked, sampling, self.steering(positions, extra_directions),
+            model, asked, sampling, self.steering(chain(*(row.edits for row in asked)), positions, extra_directions),
             should_stop=job.should_stop if job else lambda: False,
         )  # fmt: skip
         texts = [""] * len(asked)
@@ -164,7 +165,7 @@ class Engine(Loader):
         tokens = model.tokenizer(said, add_special_tokens=False).input_ids if isinstance(said, str) else said
         prompt = self._document(messages, answer=True).tokens
         row = Row((*prompt, *tokens), tuple(edits), said=len(tokens))
-        return next_tokens(model, row, self.steering(positions), k)
+        return next_tokens(model, row, self.steering(edits, positions), k)
 
     def side_effects(
         self,
@@ -216,15 +217,21 @@ class Engine(Loader):
         adapters = sorted(self.cache.path.glob("adapters/*/adapter_config.json"))
         return [self.cache.manifest.model, *(path.parent.name for path in adapters)]
 
-    def steering(self, positions: str = "answer", extra: Mapping[str, Direction] | None = None) -> "Steering":
+    def steering(
+        self, edits: Iterable[Edit], positions: str = "answer", extra: Mapping[str, Direction] | None = None
+    ) -> "Steering":
         """What edits mean here.
 
         Args:
+            edits: Those that will be asked for: where none names a direction, no file of one is read.
             extra: Directions beside those that are kept.
         """
         from explorer.generate import Steering
 
-        return Steering(self._need().coder, self._maxima(), positions, {**self.directions(), **(extra or {})})
+        known = {**(extra or {})}
+        if any(edit.direction and edit.direction not in known for edit in edits):
+            known = {**self.directions(), **known}
+        return Steering(self._need().coder, self._maxima(), positions, known)
 
     def dose(self, edits: Sequence[Edit], positions: str = "answer") -> Job:
         """Measure a dose strip in the background: a few questions at many strengths, judged.
@@ -257,7 +264,7 @@ class Engine(Loader):
         """What the edits are compared with: random directions of the same norm, and the sign flipped."""
         from explorer.dosing import controls
 
-        return controls(edits, self.steering(), n=n, seed=seed)
+        return controls(edits, self.steering(edits), n=n, seed=seed)
 
     @property
     def _sink_norm(self) -> float:

@@ -273,7 +273,7 @@ class Run:
     def version(self) -> tuple[object, ...]:
         """Changes whenever there is something new to see."""
         lengths = [len(answer.pieces) for answer in self._answers()]
-        return (self.phase, *lengths, self.steered.ended, self.scores is not None)
+        return (self.phase, *lengths, self.steered.ended, self.scores is not None, round(self.ahead[1]))
 
     def _answers(self) -> list[Answer]:
         return [self.baseline, self.steered, *(other.answer for other in self.others)]

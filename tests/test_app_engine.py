@@ -452,7 +452,7 @@ def test_the_next_token_is_what_decoding_would_choose_steered_and_not(engine: En
     model = engine._need().model
     for positions in ("answer", "all", "prompt", "first"):
         prompt = model.text_document("the old king").tokens
-        said = complete(model, [Row(prompt, edits)], GREEDY, engine.steering(positions))[0]
+        said = complete(model, [Row(prompt, edits)], GREEDY, engine.steering(edits, positions))[0]
         for at in (0, 3):
             baseline, steered = engine.next_tokens("the old king", said[:at], edits, positions, k=5)
             assert steered[0][0] == _spelt(model, said[at])
