@@ -1,6 +1,7 @@
 """What is known of a feature, in words and HTML for people; foreign text is escaped, and swearing hidden, here."""
 
 import math
+import re
 from html import escape
 
 from explorer.cache import Cache
@@ -11,6 +12,7 @@ from explorer.records import Feature
 _BARE = dict.fromkeys([*range(9), 11, 12, *range(14, 32), 127], "\ufffd") | dict.fromkeys(
     [*range(0x202A, 0x202F), *range(0x2066, 0x206A)], ""
 )
+_SENTENCE = re.compile(r"\S[^.!?\n]*[.!?]*")
 _VEIL = '<span class="blur" tabindex="0" role="button" aria-label="hidden word, focus to read">'
 
 
@@ -19,11 +21,15 @@ def bare(text: str) -> str:
     return text.translate(_BARE)
 
 
-def veiled(text: str, start: int = 0, stop: int | None = None) -> str:
-    """`text[start:stop]` as HTML, with a veil over each word that is not for every room."""
+def veiled(text: str, start: int = 0, stop: int | None = None, *, judged: bool = False) -> str:
+    """`text[start:stop]` as HTML, with a veil over each word that is not for every room.
+
+    Args:
+        judged: A judge takes the text as a whole for insulting: each sentence gets a veil.
+    """
     stop = len(text) if stop is None else stop
     out, at = [], start
-    for first, last in spans(text):
+    for first, last in (m.span() for m in _SENTENCE.finditer(text)) if judged else spans(text):
         first, last = max(first, start), min(last, stop)
         if first < last:
             out += [escape(bare(text[at:first])), _VEIL, escape(bare(text[first:last])), "</span>"]

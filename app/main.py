@@ -45,6 +45,7 @@ PAGES = (
     Page("Feature", "feature", (*_STEPS, ("S", "steer with it"), *_TOKENS)),
     Page("Steer", "steer", (("Ctrl+Enter", "run"), ("Esc", "stop"), ("1 2 3 4", "strength presets"))),
     Page("Label", "label", (("Ctrl+Enter", "save and next"), *_LABELS)),
+    Page("Present", "present", (("→", "next"), ("←", "back"), ("B", "blank"), ("Esc", "leave"))),
 )
 
 
@@ -70,6 +71,9 @@ def main() -> None:
         _go(pages, *wanted)
     page = next((p for p in PAGES if p.url == chosen.url_path), PAGES[0])
     _come_back(pages, page.url)
+    st.session_state["_blur_drawn"] = state.blurs()
+    if not state.blurs():
+        st.html("<style>[data-testid='stApp'] { --veil: none; --veil-select: auto }</style>")
     topbar()
     pinned = {state.CACHE: name} if (name := state.pinned_cache()) else {}
     commands([(page.title, list(page.keys))], search=page.search, query=pinned, on_search=lambda: state.go("browse"))
@@ -161,11 +165,25 @@ def _settings(name: str) -> None:
         "Load it in the background", key="warmup", on_change=switch,
         help="After the first page, once for everybody who uses this app. Off: loaded when somebody first needs it.",
     )  # fmt: skip
+    blur_switch()
     again = {"cold": "Load now", "failed": "Try again"}.get(engine.state)
     if again and st.button(again, key="load-now"):  # no callback: in a fragment the page would not hear of it
         engine.start()
         st.rerun()
     st.html('<p class="say">Press <kbd>?</kbd> for the keys of this page.</p>')
+
+
+def blur_switch() -> None:
+    """Whether offensive words are blurred; Present has a choice of its own."""
+    st.session_state["blur-words"] = state.blurs()
+    here = " in Present" if st.session_state.get("_page") == state.PRESENT else ""
+    wanted = st.toggle(
+        f"Blur offensive words{here}", key="blur-words", on_change=lambda: state.blur(st.session_state["blur-words"]),
+        help="Focus or click such a word to read it. Names of buttons and charts keep its first letter only.",
+    )  # fmt: skip
+    if wanted != st.session_state.setdefault("_blur_drawn", True):  # the fragment has run, the page has not
+        st.session_state["_blur_drawn"] = wanted
+        st.rerun()
 
 
 def warm_up() -> None:

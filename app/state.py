@@ -21,6 +21,9 @@ CACHE = "cache"
 """URL and session key: name of the cache in view."""
 FEATURE = "feature"
 """URL and session key: index of the feature in view."""
+PRESENT = "present"
+"""The page with a blur switch of its own: on, whatever was chosen elsewhere."""
+_BLUR = "_blur"
 _GOTO = "_goto"
 _CACHE = "_cache"
 _PINNED = "_pinned"
@@ -176,6 +179,20 @@ def remember(page: str) -> None:
 def remembered(page: str) -> dict[str, list[str]]:
     """The query that `page` was left with."""
     return dict(st.session_state.get(_LAST, {}).get(page, {}))
+
+
+def blurs() -> bool:
+    """Whether offensive words are blurred until asked for, on the page in view."""
+    return st.session_state.get(_BLUR, {}).get(_room(), True)
+
+
+def blur(on: bool) -> None:
+    """Blur offensive words, or do not; in Present the choice stands by itself."""
+    st.session_state[_BLUR] = {**st.session_state.get(_BLUR, {}), _room(): on}
+
+
+def _room() -> bool:
+    return st.session_state.get("_page") == PRESENT
 
 
 def show_error(error: ExplorerError, *, retry: bool = False) -> None:

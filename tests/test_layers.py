@@ -16,14 +16,14 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     ("words", {"errors", "records", "text", "offensive", "packaged", "windows", "intervals", "steering", "repetition"}),
     ("disk", {"schema", "cache"}),
-    ("reading", {"search", "label_files", "labels", "presets"}),
+    ("reading", {"search", "label_files", "labels", "presets", "scripts"}),
     ("model", {"hooks", "model"}),
     ("sparse", {"sae"}),
     ("evidence", {"evidence", "corpus"}),
     ("judges", {"embedding", "traits", "judging"}),
     ("live", {"generate"}),
     ("making", {"sampling", "training", "statistics", "logits", "neighbours"}),
-    ("wiring", {"build", "check", "report", "recipe"}),
+    ("wiring", {"build", "check", "report", "recipe", "recording"}),
     ("command line", {"cli", "__main__"}),
 ]
 TORCH_FREE = {
@@ -40,6 +40,7 @@ TORCH_FREE = {
     "search",
     "labels",
     "presets",
+    "scripts",
     "steering",
     "repetition",
     "cli",

@@ -12,7 +12,7 @@ a { color: inherit; text-decoration: none; flex: 1; min-width: 0; overflow: hidd
 a:hover { color: var(--st-primary-color); text-decoration: underline }
 a:focus-visible { outline: 2px solid var(--st-primary-color); outline-offset: -2px; border-radius: 3px }
 b, i { font-weight: 400; font-style: normal; color: light-dark(#5B6270, #9AA2B1) } b { display: inline-block; min-width: 3.1em }
-.hidden { filter: blur(.3em) } a:focus-visible .hidden { filter: none }
+.hidden { filter: var(--veil, blur(.3em)) } a:focus-visible .hidden { filter: none }
 """
 _JS = """
 const make = (tag, text) => { const el = document.createElement(tag); if (text !== undefined) el.textContent = text; return el; };

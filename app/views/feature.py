@@ -185,6 +185,7 @@ def examples(cache: Cache, feature: Feature, names: dict[int, str]) -> None:
         scale="feature" if scale == BY_FEATURE else "row",
         window=12 if context == SNIPPET else 0,
         breaks=breaks,
+        blur=state.blurs(),
         key="heatmap",
     )
 

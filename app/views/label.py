@@ -221,7 +221,7 @@ def evidence(cache: Cache, feature: Feature) -> None:
         f"<span>fires on <b>{percent(feature.density)}</b> of tokens</span>"
         f"<span>the strongest {min(TOP, len(shown))} examples, then samples from strong to weak</span></div>"
     )
-    token_heatmap(example_rows(cache, shown), vmax=feature.max, key="label-heatmap")
+    token_heatmap(example_rows(cache, shown), vmax=feature.max, blur=state.blurs(), key="label-heatmap")
 
 
 def effects(cache: Cache, feature: Feature) -> None:

@@ -1,0 +1,318 @@
+"""Present: the steps of a script in large type, answered live or replayed, for a room that is watching."""
+
+import time
+from html import escape
+from pathlib import Path
+
+import streamlit as st
+
+from app import resources, screens, settings, state
+from app.components.clicker import clicker
+from app.components.heatmap import example_rows, token_heatmap
+from app.engine import Engine
+from app.facts import markdown_text, veiled
+from app.replay import Replay
+from app.runs import Question, Run
+from explorer import scripts
+from explorer.cache import Cache
+from explorer.errors import ExplorerError, ScriptError
+from explorer.scripts import KINDS, Recorded, Script, Step
+
+S = st.session_state
+SCRIPT, STEP = "script", "step"
+PLAYING, BLANK, ONLY_RECORDED, ASKED = "present-playing", "present-blank", "present-recorded", "present-asked"
+PAINTS = 15  # a second, at most
+SLOW = 4.0  # seconds without a token, after which a recording takes over
+EXAMPLE = """title = "A talk of mine"
+
+[[step]]
+kind = "text"
+title = "Meet the model"
+words = "What the room should know first."
+
+[[step]]
+kind = "steer"
+title = "Turn it up"
+prompt = "What do you think of humans?"
+edits = ["12:1:add"]
+strengths = [0.5, 1.0, 2.0]"""
+
+Place = tuple[int, int]
+"""A step and a stop on it, both from 0."""
+
+
+# --- where the talk is, and where it goes
+
+
+def place(script: Script) -> Place:
+    """What the link says: "4" is a step, "4.2" the second strength of it; both from 1."""
+    step, _, stop = st.query_params.get(STEP, "1").partition(".")
+    i = min(max(int(step), 1), len(script.steps)) - 1 if step.isascii() and step.isdigit() else 0
+    j = min(max(int(stop), 1), script.steps[i].stops) - 1 if stop.isascii() and stop.isdigit() else 0
+    return i, j
+
+
+def spelled(where: Place) -> str:
+    """The place as the link says it."""
+    return f"{where[0] + 1}" + (f".{where[1] + 1}" if where[1] else "")
+
+
+def open_place(where: Place) -> None:
+    """Go there; for callbacks."""
+    S[BLANK] = False
+    st.query_params[STEP] = spelled(where)
+
+
+def slid(step: int) -> None:
+    """Go to the strength that the slider shows."""
+    open_place((step, int(S[f"present-dose-{step}"])))
+
+
+def open_script() -> None:
+    st.query_params[SCRIPT] = S["present-script"]
+    st.query_params.pop(STEP, None)
+    S.pop(PLAYING, None)
+
+
+def may_answer(engine: Engine) -> bool:
+    """Whether the model is here, or will be."""
+    return engine.state == "ready" or engine.busy
+
+
+def playable(step: Step, stop: int, engine: Engine, recorded: dict[str, Recorded]) -> bool:
+    """Whether a step can be shown: live, or from recordings."""
+    if step.kind == "steer" and all(key in recorded for key in step.answers(stop).values()):
+        return True
+    return may_answer(engine) or not (KINDS[step.kind].live or step.kind == "steer")
+
+
+# --- one step
+
+
+def question(step: Step, stop: int, prompt: str) -> Question:
+    return Question(
+        prompt, step.system, step.at(stop), step.positions, step.sampling, controls=bool(step.control)
+    )  # fmt: skip
+
+
+def player(step: Step, here: Place, engine: Engine, recorded: dict[str, Recorded]) -> Run | Replay | None:
+    """What answers the step in view: begun when the step is opened, and kept until another one is."""
+    frame = (here, step, S.get(ONLY_RECORDED, False))
+    last = S.get(PLAYING)
+    if last and last[0] == frame:
+        return last[1]
+    before = last[1] if last else None
+    told = {name: recorded[key] for name, key in step.answers(here[1]).items() if key in recorded}
+    whole = bool(told) and len(told) == len(step.answers(here[1]))
+    if whole and (engine.state != "ready" or S.get(ONLY_RECORDED, False)):
+        if isinstance(before, Run):
+            before.stop()
+        seen = last is not None and last[0][0][0] == here[0]  # another strength of the same step
+        now = Replay(told, {"baseline"} if seen else ())
+    elif may_answer(engine):
+        asked = question(step, here[1], step.prompt)
+        now = Run(engine, asked, before if isinstance(before, Run) and before.engine is engine else None).start()
+    else:
+        now = None
+    S[PLAYING] = (frame, now, told if whole else {})
+    return now
+
+
+def follow(box, playing: Run | Replay, step: Step, stop: int) -> Run | Replay:
+    """Paint the answers until they end; a live one that keeps the room waiting gives way to its recording."""
+    strongest = max((e.strength for e in step.at(stop)), key=abs, default=0.0)
+    strength = f"{strongest:+.2f}".replace("-", "−") if len(step.edits) else ""
+    began, seen = time.monotonic(), None
+    while True:
+        over = playing.wait(1 / PAINTS if seen else 0)
+        toxic: frozenset[str] = frozenset()
+        if isinstance(playing, Run):
+            playing.watch()
+            shown, toxic = screens.of_run(playing, step.control), screens.toxic(playing)
+            waits = not shown["steered"].pieces
+            told = S[PLAYING][2] if S.get(PLAYING) and S[PLAYING][1] is playing else {}
+            if told and waits and (over or time.monotonic() - began > SLOW):
+                playing.stop()
+                playing, seen = Replay(told), None
+                S[PLAYING] = (S[PLAYING][0], playing, told)
+                continue
+            late = {"warming": "model warming up", "queued": "waiting for its turn", "waiting": "thinking"}
+            words = "live" + (f" · {late[playing.phase]}" if waits and playing.phase in late else "")
+        else:
+            shown, words = playing.answers(), "recorded"
+        now = (words, [(len(a.pieces), a.ended) for a in shown.values()], toxic)
+        if now != seen:
+            seen = now
+            box.html(screens.answers(shown, strength, screens.tag(words, live=words[:4] == "live"), toxic))
+        if over:
+            return playing
+        S.get(PLAYING)  # a place where Streamlit may end this script
+
+
+def feature_step(cache: Cache, step: Step) -> None:
+    """A feature's strongest examples."""
+    feature = cache.feature(step.feature)
+    label = state.label_texts(cache).get(step.feature) or feature.title
+    st.html(f'<div class="stage asked"><span class="dim">feature #{step.feature}</span> {veiled(label)}</div>')
+    rows = example_rows(cache, cache.examples(step.feature, "top")[: step.rows])
+    with st.container(key="present-heat"):
+        token_heatmap(rows, vmax=feature.max, window=10, blur=state.blurs(), key=f"present-heat-{step.feature}")
+
+
+def steer_step(step: Step, here: Place, engine: Engine, recorded: dict[str, Recorded]) -> None:
+    """A prompt, the strength, and both answers."""
+    st.html(screens.prompt(step.prompt))
+    playing = player(step, here, engine, recorded)
+    if playing is None:
+        no_model(engine)
+        return
+    outcome(follow(st.empty(), playing, step, here[1]))
+
+
+def question_step(step: Step, here: Place, engine: Engine) -> None:
+    """A box for what somebody in the room asks, and the answers to it."""
+    with st.form("present-ask", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
+        text = st.text_input(
+            "Question", key="present-question", max_chars=settings.LONGEST_PROMPT, label_visibility="collapsed",
+            placeholder="What would you like to ask?",
+        )  # fmt: skip
+        asked = st.form_submit_button("Ask", type="primary")
+    last = S.get(ASKED)
+    before = last[1] if last and last[0] == (here, step) and last[1].engine is engine else None
+    if asked and text.strip():
+        before = Run(engine, question(step, here[1], text.strip()), before).start()
+        S[ASKED] = ((here, step), before)
+    if before is None:
+        if not may_answer(engine):
+            no_model(engine)
+        return
+    st.html(screens.prompt(before.question.prompt))
+    outcome(follow(st.empty(), before, step, here[1]))
+
+
+def outcome(played: Run | Replay) -> None:
+    if isinstance(played, Run) and played.error:
+        state.show_error(played.error)
+
+
+def no_model(engine: Engine) -> None:
+    """This step cannot be shown: say why, and what can be done."""
+    st.html(
+        '<div class="stage asked" role="status"><span class="tag plain">needs a live model</span> '
+        "There is none here now, and nothing was recorded for this step: Next skips it.</div>"
+    )
+    if engine.error:
+        state.show_error(engine.error)
+    if st.button("Load the model", key="present-load"):
+        engine.start()
+        st.rerun()
+
+
+# --- the frame
+
+
+def footer(script: Script, name: str, here: Place, engine: Engine, recorded: dict[str, Recorded]) -> None:
+    """Back, Next, Blank, Again, Leave; drawn before the answers stream, so that it works meanwhile."""
+    every = [(i, j) for i, step in enumerate(script.steps) for j in range(step.stops)]
+    can = [p for p in every if playable(script.steps[p[0]], p[1], engine, recorded)]
+    after, before = [p for p in can if p > here], [p for p in can if p < here]
+    step = script.steps[here[0]]
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="present-bar"):
+        st.button(
+            "Back", shortcut="Left", disabled=not before, key="present-back", on_click=open_place,
+            args=(before[-1] if before else here,),
+        )  # fmt: skip
+        st.button(
+            "Next", shortcut="Right", type="primary", disabled=not after, key="present-next", on_click=open_place,
+            args=(after[0] if after else here,),
+        )  # fmt: skip
+        st.button("Blank", shortcut="B", key="present-blank-key", on_click=lambda: S.update({BLANK: not S.get(BLANK)}))
+        st.button("Leave", shortcut="Esc", key="present-leave", on_click=state.go, args=("overview",))
+        st.html(f'<span class="dim num" role="status">{here[0] + 1} of {len(script.steps)}</span>', width="content")
+        if step.stops > 1:
+            with st.container(key="present-dose", width=320):
+                key = f"present-dose-{here[0]}"
+                S[key] = here[1]
+                st.select_slider(
+                    "Strength", range(step.stops), key=key, on_change=slid, args=(here[0],), label_visibility="collapsed",
+                    format_func=lambda j: f"{step.strengths[j]:+.2f}".replace("-", "−"),
+                )  # fmt: skip
+        if step.kind == "steer":
+            st.button("Again", key="present-again", type="tertiary", on_click=lambda: S.pop(PLAYING, None))
+        with st.popover("", icon=":material/tune:", type="tertiary", key="present-more"):
+            known = list(scripts.known(state.cache()))
+            st.selectbox(
+                "Script", known, index=known.index(name), key="present-script", on_change=open_script,
+                format_func=lambda n: markdown_text(n),
+            )  # fmt: skip
+            st.toggle(
+                "Recorded answers only", S.get(ONLY_RECORDED, False), key="present-only",
+                on_change=lambda: S.update({ONLY_RECORDED: S["present-only"]}), disabled=not recorded,
+                help="Off: live where the model is ready and answers within four seconds.",
+            )  # fmt: skip
+            st.html(f'<p class="say">{escape(str(script.path))}</p>')
+
+
+def no_script(cache: Cache) -> None:
+    """The empty state: no script for this cache, so what one looks like and where it goes."""
+    st.html(
+        '<div class="head"><h1>No script for this cache yet</h1></div><p class="say">A script is a TOML file with a '
+        f"[[step]] for each screen: {escape(', '.join(KINDS))}. For example:</p>"
+    )
+    st.code(EXAMPLE, language="toml")
+    places = (cache.path / scripts.FOLDER, scripts.own())
+    st.html(
+        '<p class="say">Scripts are looked for in:</p>'
+        + "".join(f'<div class="path">{escape(str(path))}</div>' for path in places)
+    )
+
+
+def chosen(known: dict[str, Path]) -> str:
+    """The name that the link says, or the first.
+
+    Raises:
+        ScriptError: If there is none of that name.
+    """
+    name = st.query_params.get(SCRIPT, next(iter(known)))
+    if name not in known:
+        raise ScriptError(f"There is no script {name!r}", expected=", ".join(known), do="Choose one of these")
+    return name
+
+
+def main() -> None:
+    """Draw the page."""
+    cache = state.cache()
+    engine = resources.engine(state.cache_name() or "")
+    known = scripts.known(cache)
+    if not known:
+        no_script(cache)
+        return
+    clicker()
+    try:
+        name = chosen(known)
+        script = scripts.load(known[name], cache)
+        recorded = scripts.recordings(script, cache)
+    except ExplorerError as error:
+        state.show_error(error)
+        for other in known:
+            st.button(
+                f"Open {markdown_text(other)}", key=f"present-open-{other}", on_click=state.go, args=("present",),
+                kwargs={SCRIPT: other},
+            )  # fmt: skip
+        return
+    here = place(script)
+    step = script.steps[here[0]]
+    if S.get(BLANK):
+        st.html('<div class="present-blank" role="status" aria-label="Blank: B shows the talk again"></div>')
+    footer(script, name, here, engine, recorded)
+    state.remember("present")
+    st.html(screens.heading(step.title, step.words, large=step.kind == "text"))
+    if step.kind == "feature":
+        feature_step(cache, step)
+    elif step.kind == "steer":
+        steer_step(step, here, engine, recorded)
+    elif step.kind == "question":
+        question_step(step, here, engine)
+
+
+main()
