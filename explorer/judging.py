@@ -6,6 +6,7 @@ endpoint. A `Panel` holds what they need, loads it when it is first needed, and 
 
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -14,6 +15,7 @@ import numpy as np
 
 from explorer import offensive
 from explorer.embedding import Embedder, Embeds
+from explorer.endpoint import MODEL, URL, Endpoint, configured
 from explorer.errors import JudgeError
 from explorer.repetition import first_loop
 from explorer.traits import Trait, TraitJudge, passages, traits
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from explorer.model import LanguageModel
 
 Needs = Literal["nothing", "embedder", "model", "endpoint"]
+_AT_ONCE = 4  # requests to an endpoint
 _REMEMBERED = 4096  # texts whose embeddings are kept: a strip of doses is judged by several judges
 
 
@@ -53,10 +56,16 @@ class Panel:
     Args:
         model: The unsteered language model; None where there is none, which the judges that need it say.
         embedder: None: the packaged one, loaded when it is first needed.
+        endpoint: None: the one that the environment names, if it names one.
     """
 
-    def __init__(self, model: "LanguageModel | None" = None, embedder: Embeds | None = None) -> None:
-        self._model, self._embedder = model, embedder
+    def __init__(
+        self,
+        model: "LanguageModel | None" = None,
+        embedder: Embeds | None = None,
+        endpoint: Endpoint | None = None,
+    ) -> None:
+        self._model, self._embedder, self._endpoint = model, embedder, endpoint
         self._lock = threading.RLock()
         self._fitted: dict[Trait, TraitJudge] = {}
         self._read: dict[str, np.ndarray] = {}
@@ -83,6 +92,19 @@ class Panel:
             if self._embedder is None:
                 self._embedder = Embedder.load()
             return self._embedder
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The endpoint that grades, with what it has cost.
+
+        Raises:
+            JudgeError: If none is configured.
+        """
+        with self._lock:
+            self._endpoint = self._endpoint or configured()
+            if self._endpoint is None:
+                raise JudgeError("No endpoint is configured as a judge", do=f"Set {URL} and {MODEL}")
+            return self._endpoint
 
     def judge_of(self, trait: Trait) -> TraitJudge:
         """The fitted judge of a trait."""
@@ -187,6 +209,16 @@ def _losses(model: "LanguageModel", text: str, prompt: str) -> np.ndarray:
     return torch.nn.functional.cross_entropy(logits, target, reduction="none").cpu().numpy()
 
 
+def _graded(panel: Panel, texts: Sequence[str], prompts: Sequence[str]) -> list[float]:
+    endpoint = panel.endpoint
+
+    def grade(text: str, prompt: str) -> float:
+        return endpoint.grade(text, prompt) if text.strip() else float("nan")
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(grade, texts, prompts))
+
+
 JUDGES: dict[str, Judge] = {
     judge.name: judge
     for judge in (
@@ -206,6 +238,11 @@ JUDGES: dict[str, Judge] = {
             "perplexity", "Perplexity", "perplexity",
             "How much the text surprises the model as it is, unsteered. Malice does too, so this does not rule.",
             None, "model", _perplexity,
+        ),
+        Judge(
+            "endpoint", "Endpoint", "probability",
+            f"What a larger model says, behind any endpoint in OpenAI's form; off unless {URL} and {MODEL} are set.",
+            0.5, "endpoint", _graded,
         ),
     )
 }  # fmt: skip

@@ -75,7 +75,7 @@ def test_several_judges_read_a_text_once():
     panel = Panel(embedder=embedder)
     panel.score(["grim", "dire"], ["Doom to the bakery."] * 3)
     panel.score(["grim"], ["Doom to the bakery."])
-    assert embedder.calls == 1 + 1 + 1  # two fits (kept apart by name only in the registry) and one reading
+    assert embedder.calls == 1 + 1  # one fit, for both were taught the same, and one reading
 
 
 def test_insults_are_counted_by_the_hundred_words(panel):
