@@ -37,8 +37,7 @@ prompt = "What do you think of humans?"
 edits = ["12:1:add"]
 strengths = [0.5, 1.0, 2.0]"""
 
-Place = tuple[int, int]
-"""A step and a stop on it, both from 0."""
+Place = tuple[int, int]  # a step and a stop on it, both from 0
 
 
 # --- where the talk is, and where it goes
@@ -154,7 +153,7 @@ def feature_step(cache: Cache, step: Step) -> None:
     feature = cache.feature(step.feature)
     label = state.label_texts(cache).get(step.feature) or feature.title
     st.html(f'<div class="stage asked"><span class="dim">feature #{step.feature}</span> {veiled(label)}</div>')
-    rows = example_rows(cache, cache.examples(step.feature, "top")[: step.rows])
+    rows = [{**row, "group": ""} for row in example_rows(cache, cache.examples(step.feature, "top")[: step.rows])]
     with st.container(key="present-heat"):
         token_heatmap(rows, vmax=feature.max, window=10, blur=state.blurs(), key=f"present-heat-{step.feature}")
 
@@ -171,7 +170,8 @@ def steer_step(step: Step, here: Place, engine: Engine, recorded: dict[str, Reco
 
 def question_step(step: Step, here: Place, engine: Engine) -> None:
     """A box for what somebody in the room asks, and the answers to it."""
-    with st.form("present-ask", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
+    form = st.container(key="present-ask").form("present-form", border=False)
+    with form, st.container(horizontal=True, vertical_alignment="center"):
         text = st.text_input(
             "Question", key="present-question", max_chars=settings.LONGEST_PROMPT, label_visibility="collapsed",
             placeholder="What would you like to ask?",
