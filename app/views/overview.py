@@ -5,13 +5,14 @@ from html import escape
 import streamlit as st
 
 from app import charts, resources, settings, state
+from app.cards import card
 from app.facts import markdown_text, veiled
 from app.settings import Settings
 from explorer import presets
 from explorer.cache import Cache
 from explorer.errors import ExplorerError
 
-MOST_CARDS = 8
+MOST_CARDS = 12
 MOST_TRIES = 6
 MOST_CHANGES = 6
 
@@ -58,18 +59,19 @@ def tries(cache: Cache, labels: dict[int, str]) -> None:
         st.button("Random", shortcut="X", on_click=state.any_feature, args=(cache,), key="random")
 
 
-def cards(cache: Cache) -> None:
-    """Presets that came with the cache, each a way to Steer ready to run."""
+def cards(cache: Cache, labels: dict[int, str]) -> None:
+    """Presets that came with the cache and one's own, each with its figures and a way to Steer ready to run."""
     found = presets.load(cache)[:MOST_CARDS]
     if not found:
         return
     st.html('<p class="sec">Personas: steer the live model with one of these</p>')
-    for row in range(0, len(found), 4):
-        for number, (column, preset) in enumerate(zip(st.columns(4), found[row : row + 4], strict=False), start=row):
+    per = 3 if len(found) in (3, 5, 6, 9) else 4  # the last row as full as can be
+    for row in range(0, len(found), per):
+        for number, (column, preset) in enumerate(
+            zip(st.columns(per), found[row : row + per], strict=False), start=row
+        ):
             with column, st.container(key=f"card-{number}"):
-                st.html(
-                    f'<h3 class="words">{escape(preset.title)}</h3><p class="words">{escape(preset.description)}</p>'
-                )
+                st.html(card(cache, preset, labels))
                 st.button(
                     "Steer",
                     key=f"steer-{number}",
@@ -115,7 +117,7 @@ labels = state.label_texts(cache)
 header(cache)
 tries(cache, labels)
 try:
-    cards(cache)
+    cards(cache, labels)
 except ExplorerError as error:
     state.show_error(error)
 frame = cache.frame
