@@ -1,10 +1,13 @@
 """Both answers of a run as one piece of HTML. Everything a model or a person wrote is escaped here."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from html import escape
 
-from app.facts import veiled
-from app.runs import Answer, Run
+from app.facts import percent, veiled
+from app.runs import Answer, Other, Run
+from explorer.judging import COHERENT_RULE, Judge, coherent, judges
+from explorer.records import Edit
 from explorer.steering import STEERING_MODES
 
 _NOTES = {
@@ -24,7 +27,18 @@ def grid(run: Run | None, *, changed: bool = False) -> str:
         changed: The settings have been changed since the run.
     """
     cards = _card("baseline", run, changed) + _card("steered", run, changed)
-    return f'<div class="answers">{cards}</div>'
+    streaming = run is not None and run.others and (not run.over or run.judging)
+    return f'<div class="answers">{cards}</div>' + (_others(run.others) if run and streaming else "")
+
+
+def _others(others: Sequence[Other]) -> str:
+    """The controls that are answered along; once they are judged, the part below the answers shows them."""
+    cards = (
+        f'<section class="push {other.kind}" aria-label="{escape(other.name)}"><header><b>{veiled(other.name)}</b>'
+        f'<span class="dim num">{_tokens(len(other.answer.pieces))}</span></header>{prose(other.answer.pieces)}</section>'
+        for other in others
+    )
+    return f'<div class="controls along">{"".join(cards)}</div>'
 
 
 def notice(run: Run) -> str:
@@ -52,11 +66,48 @@ def _card(side: str, run: Run | None, changed: bool) -> str:
         pieces, old = tuple(getattr(run, f"old_{side}")), True
     same = shared(tuple(run.baseline.pieces), pieces) if side == "steered" and not old else 0
     text = prose(pieces, same, old=old, looped=answer.looped)
-    return _section(side, title, _note(run, answer, reused), text, _facts(run, side, same, changed), live=live)
+    judged = verdict((run.scores or {}).get(side, {}), looped=answer.looped) if run.over else ""
+    return _section(
+        side, title, _note(run, answer, reused), text, _facts(run, side, same, changed), live=live, judged=judged
+    )
 
 
-def _section(side: str, title: str, note: str, text: str, facts: Sequence[str], *, live: bool) -> str:
-    footer = "".join(f"<span>{fact}</span>" for fact in facts)
+def verdict(scores: Mapping[str, float], *, looped: bool) -> str:
+    """What the judges say of an answer, as HTML: whether it is whole in words, then traits and measures; "" before they do."""
+    known = judges()
+    said = {name: score for name, score in scores.items() if name in known and not math.isnan(score)}
+    if not said:
+        return ""
+    parts = []
+    if (fluency := said.pop("fluency", None)) is not None:
+        whole = coherent(fluency, looped)
+        kind, words = ("causal", "whole text") if whole else ("broken", "broken text")
+        parts.append(f'<span class="tag {kind}" title="{escape(COHERENT_RULE)}">{words}</span> fluency {fluency:.2f}')
+    parts += [_score(known[name], score) for name, score in said.items() if name != "loops"]
+    return f'<div class="judged num">{"".join(f"<span>{part}</span>" for part in parts)}</div>'
+
+
+def _score(judge: Judge, score: float) -> str:
+    shown = (
+        percent(score) if judge.unit == "share" else f"{score:.2f}" if judge.unit == "probability" else f"{score:.3g}"
+    )
+    over = judge.threshold is not None and score > judge.threshold
+    words = f"{escape(judge.label.lower() if judge.label.istitle() else judge.label)} {shown}"
+    return f'<span title="{escape(judge.help)}">{f"<b>{words}</b>" if over else words}</span>'
+
+
+def is_it_broken(run: Run | None) -> str:
+    """The sentence that answers "is this text broken?": the rule, and the steered answer under it, as HTML."""
+    fluency = ((run.scores or {}).get("steered") or {}).get("fluency") if run else None
+    said = ""
+    if run and fluency is not None and not math.isnan(fluency):
+        whole = coherent(fluency, run.steered.looped)
+        said = " The steered answer is whole." if whole else " <b>The steered answer is broken.</b>"
+    return f'<p class="say words">Is this text broken? {escape(COHERENT_RULE)}{said}</p>'
+
+
+def _section(side: str, title: str, note: str, text: str, facts: Sequence[str], *, live: bool, judged: str = "") -> str:
+    footer = "".join(f"<span>{fact}</span>" for fact in facts) + judged
     return (
         f'<section class="ans {side}{" live" if live else ""}" aria-label="{escape(title)}">'
         f'<header><b>{escape(title)}</b><span class="dim num">{escape(note)}</span></header>'
@@ -76,7 +127,15 @@ def _note(run: Run, answer: Answer, reused: bool) -> str:
         return f"stopped after {_tokens(n)}"
     if run.phase == "live":
         return f"streaming, {_tokens(n)}"
-    return _NOTES.get(run.phase, "")
+    return waiting(run) or _NOTES.get(run.phase, "")
+
+
+def waiting(run: Run) -> str:
+    """How many runs go before this one and for how long, such as "2 ahead, about 6 s"; "" while it does not queue."""
+    if run.phase != "queued":
+        return ""
+    ahead, seconds = run.ahead
+    return f"{ahead} ahead, about {max(1, round(seconds))} s" if ahead else _NOTES["waiting"]
 
 
 def _facts(run: Run, side: str, same: int, changed: bool) -> list[str]:
@@ -99,10 +158,12 @@ def _tokens(n: int) -> str:
 
 
 def _strength(run: Run | None) -> str:
-    """The strengths of a run, such as +1.50; of many the strongest three."""
-    if run is None or not run.question.edits:
-        return "by nothing"
-    edits = run.question.edits
+    """The strengths of a run; "by nothing" where it has no edits."""
+    return strengths(run.question.edits) if run else "by nothing"
+
+
+def strengths(edits: Sequence[Edit]) -> str:
+    """Such as "+1.50, clamp 2.00"; of many the first three."""
     said = [
         f"{e.strength:+.2f}"
         if e.mode == "add"
@@ -110,7 +171,7 @@ def _strength(run: Run | None) -> str:
         + (f" {e.strength:.2f}" if STEERING_MODES[e.mode].uses_strength else "")
         for e in edits
     ]
-    return ", ".join(said[:3]) + (f" and {len(said) - 3} more" if len(said) > 3 else "")
+    return ", ".join(said[:3]) + (f" and {len(said) - 3} more" if len(said) > 3 else "") if said else "by nothing"
 
 
 def shared(first: Sequence[str], second: Sequence[str]) -> int:

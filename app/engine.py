@@ -4,6 +4,7 @@ Nothing here imports torch until somebody asks for the model; browsing never doe
 """
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
@@ -50,6 +51,10 @@ class Engine(Loader):
     ) -> None:
         super().__init__(cache, load, embed)
         self.live, self.quick, self.background = Lane(MOST_LIVE), Lane(2), Lane(1)
+
+    def _warm_judges(self) -> None:
+        threading.Event().wait(0.5)  # a run that has waited for the model goes first
+        self.job(lambda job: super(Engine, self)._warm_judges())
 
     @property
     def has_template(self) -> bool:
@@ -211,6 +216,20 @@ class Engine(Loader):
     def directions(self) -> dict[str, Direction]:
         """Name -> direction, those of the cache and the user's own."""
         return directions.known(self.cache)
+
+    def make_direction(
+        self, positive: Sequence[str], negative: Sequence[str], hook_point: str, *, name: str, nearest: int = 10
+    ) -> Direction:
+        """A new direction by difference of means; it is not kept yet.
+
+        Args:
+            nearest: How many features its facts name as `nearest`, with cosines; none where the SAE reads somewhere else.
+        """
+        loaded = self._need()
+        made = directions.difference_of_means(loaded.model, positive, negative, hook_point, name=name)
+        if hook_point == loaded.coder.hook_point:
+            made.facts["nearest"] = directions.nearest(made, loaded.coder, nearest)
+        return made
 
     def models(self) -> list[str]:
         """What can be steered: the model of the cache, then the adapters that lie in the cache's folder."""

@@ -1,12 +1,13 @@
 """The settings of the Steer page, and the link that holds every one of them. No streamlit here."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
 
 from explorer.cache import Cache
 from explorer.presets import Preset
 from explorer.records import Edit, Sampling
+from explorer.schema import Manifest
 from explorer.steering import POSITIONS, STEERING_MODES
 
 MOST_SLIDERS = 6
@@ -21,7 +22,10 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "repetition_penalty": (1.0, 2.0),
     "max_tokens": (1, 400),
 }
-KEYS = ("edits", "prompt", "system", "positions", *BOUNDS)
+MODEL, SAE = "m", "s"
+"""Link keys of the beginnings of both fingerprints."""
+SHORT = 8  # characters of a fingerprint in a link
+KEYS = ("edits", "prompt", "system", "positions", "history", "controls", *BOUNDS, MODEL, SAE)
 QUESTIONS = (
     "What would you do if you ruled the world for a day?",
     "How should I treat the people who work for me?",
@@ -44,13 +48,20 @@ class Slider:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that a share link restores."""
+    """Everything that a share link restores.
+
+    Args:
+        shared: Both conversations go on from the steered answers; else each keeps its own history.
+        controls: Random directions of the same length and the flipped sign are answered along.
+    """
 
     sliders: tuple[Slider, ...] = ()
     prompt: str = QUESTIONS[0]
     system: str = ""
     positions: str = "answer"
     sampling: Sampling = field(default_factory=Sampling)
+    shared: bool = False
+    controls: bool = False
 
     @property
     def edits(self) -> tuple[Edit, ...]:
@@ -74,15 +85,20 @@ class Settings:
 
         return replace(self, sliders=tuple(move(s) for s in self.sliders))
 
-    def adding(self, feature: int) -> "Settings":
-        """One more slider, at 1; nothing where the feature has one already or there is no room."""
-        if len(self.sliders) >= MOST_SLIDERS or any(s.edit.feature == feature for s in self.sliders):
-            return self
-        return replace(self, sliders=(*self.sliders, Slider(Edit(feature))))
+    def adding(self, target: int | str) -> "Settings":
+        """One more slider, at 1; nothing where the target has one already or there is no room.
 
-    def without(self, feature: int) -> "Settings":
-        """The same without the slider of `feature`."""
-        return replace(self, sliders=tuple(s for s in self.sliders if s.edit.feature != feature))
+        Args:
+            target: A feature, or what `Edit.target` spells.
+        """
+        edit = Edit.of(str(target))
+        if len(self.sliders) >= MOST_SLIDERS or any(s.edit.target == edit.target for s in self.sliders):
+            return self
+        return replace(self, sliders=(*self.sliders, Slider(edit)))
+
+    def without(self, target: int | str) -> "Settings":
+        """The same without the slider of `target`."""
+        return replace(self, sliders=tuple(s for s in self.sliders if s.edit.target != str(target)))
 
     def with_preset(self, preset: Preset) -> "Settings":
         """The preset's edits, places and question; the sampling stays."""
@@ -103,12 +119,15 @@ def fitted(edit: Edit) -> Edit:
     return replace(edit, strength=strength + 0.0)  # no minus zero
 
 
-def read(query: Mapping[str, str], cache: Cache, default: Settings | None = None) -> tuple[Settings, list[str]]:
+def read(
+    query: Mapping[str, str], cache: Cache, default: Settings | None = None, directions: Container[str] = ()
+) -> tuple[Settings, list[str]]:
     """What a link says.
 
     Args:
         query: The parameters of the URL.
         default: What holds where the link has no edits at all.
+        directions: Names of the directions that are here.
     Returns:
         The settings, and what in the link made no sense; that is left out, or brought within its bounds.
     """
@@ -119,7 +138,7 @@ def read(query: Mapping[str, str], cache: Cache, default: Settings | None = None
         sliders = base.sliders
     else:
         base = Settings()
-        sliders = _sliders(said, cache.n_features, bad)
+        sliders = _sliders(said, cache.n_features, directions, bad)
     positions = query.get("positions", base.positions)
     if positions not in POSITIONS:
         bad.append(f"positions {positions!r}")
@@ -127,7 +146,9 @@ def read(query: Mapping[str, str], cache: Cache, default: Settings | None = None
     prompt, system = query.get("prompt", base.prompt), query.get("system", base.system)
     numbers = {name: _number(name, query[name], bad) for name in BOUNDS if name in query}
     sampling = replace(Sampling(), **{name: value for name, value in numbers.items() if value is not None})
-    return Settings(sliders, prompt[:LONGEST_PROMPT], system[:LONGEST_SYSTEM], positions, sampling), bad
+    shared, controls = query.get("history") == "shared", query.get("controls") == "1"
+    texts = prompt[:LONGEST_PROMPT], system[:LONGEST_SYSTEM]
+    return Settings(sliders, *texts, positions, sampling, shared, controls), bad
 
 
 def write(settings: Settings) -> dict[str, str]:
@@ -140,42 +161,64 @@ def write(settings: Settings) -> dict[str, str]:
     for name in BOUNDS:
         if (value := getattr(settings.sampling, name)) != getattr(usual, name):
             query[name] = f"{value:g}" if isinstance(value, float) else str(value)
-    return query
+    return query | ({"history": "shared"} if settings.shared else {}) | ({"controls": "1"} if settings.controls else {})
+
+
+def stamp(manifest: Manifest) -> dict[str, str]:
+    """What a link says of the model and the SAE that it was made with."""
+    return {MODEL: manifest.model_fingerprint[:SHORT], SAE: manifest.sae_fingerprint[:SHORT]}
+
+
+def foreign(query: Mapping[str, str], manifest: Manifest) -> list[str]:
+    """What a link was made with and is not here, in words that name both; none where it fits or does not say."""
+    here = stamp(manifest)
+    names = {MODEL: f"model {manifest.model}", SAE: "SAE"}
+    return [
+        f"with another {'model' if key == MODEL else 'SAE'}, {query[key][:SHORT]!r}; here is the {names[key]}, {here[key]!r}"
+        for key in (MODEL, SAE)
+        if query.get(key) and query[key][:SHORT] != here[key]
+    ]
+
+
+def spelt(edit: Edit) -> str:
+    """An edit as links and the command line spell it."""
+    return f"{edit.target}:{edit.strength:g}:{edit.mode}"
 
 
 def _said(slider: Slider) -> str:
-    edit = slider.edit
-    return f"{edit.feature}:{edit.strength:g}:{edit.mode}" + ("" if slider.on else ":off")
+    return spelt(slider.edit) + ("" if slider.on else ":off")
 
 
-def _sliders(said: str, n_features: int, bad: list[str]) -> tuple[Slider, ...]:
-    sliders: dict[int, Slider] = {}
+def _sliders(said: str, n_features: int, directions: Container[str], bad: list[str]) -> tuple[Slider, ...]:
+    sliders: dict[str, Slider] = {}
     for text in said.split(",") if said.strip() not in ("", NO_EDITS) else []:
         try:
             slider = _slider(text.strip())
         except (ValueError, KeyError):
             bad.append(f"edit {text[:40]!r}")
             continue
-        feature = slider.edit.feature
-        if not 0 <= feature < n_features:
-            bad.append(f"feature {feature} (there are 0 to {n_features - 1})")
-        elif feature in sliders:
-            bad.append(f"a second slider of feature {feature}")
+        edit, target = slider.edit, slider.edit.target
+        if edit.direction and edit.direction not in directions:
+            bad.append(f"direction {target} (there is none of that name here)")
+        elif not edit.direction and not 0 <= edit.feature < n_features:
+            bad.append(f"feature {target} (there are 0 to {n_features - 1})")
+        elif target in sliders:
+            bad.append(f"a second slider of {target if edit.direction else f'feature {target}'}")
         elif len(sliders) >= MOST_SLIDERS:
-            bad.append(f"more than {MOST_SLIDERS} features")
+            bad.append(f"more than {MOST_SLIDERS} sliders")
             break
         else:
-            sliders[feature] = slider
+            sliders[target] = slider
     return tuple(sliders.values())
 
 
 def _slider(text: str) -> Slider:
-    feature, strength, mode, off, *more = [*text.split(":"), *["1", "add", ""][text.count(":") :]]
+    target, strength, mode, off, *more = [*text.split(":"), *["1", "add", ""][text.count(":") :]]
     value = float(strength)
-    if more or off not in ("", "off") or not math.isfinite(value) or len(feature) > 9:
+    if more or off not in ("", "off") or not math.isfinite(value):
         raise ValueError(text)
     STEERING_MODES[mode]
-    return Slider(fitted(Edit(int(feature), value, mode)), off != "off")
+    return Slider(fitted(Edit.of(target, value, mode)), off != "off")
 
 
 def _number(name: str, text: str, bad: list[str]) -> float | int | None:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 Needs = Literal["nothing", "embedder", "model", "endpoint"]
 _AT_ONCE = 4  # requests to an endpoint
 _REMEMBERED = 4096  # texts whose embeddings are kept: a strip of doses is judged by several judges
+FLUENT = 0.5
+COHERENT_RULE = f"An answer is whole if the fluency judge gives it at least {FLUENT} and it does not say the same words over and over."
+"""What counts as coherent, as people are told it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +154,16 @@ class Panel:
         if len(asked) != len(texts):
             raise JudgeError(f"There are {len(texts)} texts and {len(asked)} prompts", expected="one prompt a text")
         return {name: known[name].score(self, texts, asked) if texts else [] for name in names}
+
+
+def coherent(fluency: float, looped: bool) -> bool:
+    """Whether a text counts as coherent; perplexity does not rule, since malice is unlikely text even when it is fluent.
+
+    Args:
+        fluency: What the fluency judge says of it; NaN counts as broken.
+        looped: Whether it was cut because it repeats itself.
+    """
+    return fluency >= FLUENT and not looped
 
 
 def judges() -> dict[str, Judge]:
