@@ -548,3 +548,28 @@ def test_the_embedder_is_loaded_once_after_the_model_and_whoever_asks_is_told_wh
     assert engine.score(["Hello"], "") == {}
     assert engine.panel() is engine.panel()
     assert len(loads) == 2
+
+
+def test_after_the_model_the_judges_are_warmed_up_behind_live_runs(pair: Cache):
+    from app.turns import Ticket
+
+    loads: list[int] = []
+
+    def embed():
+        loads.append(1)
+        raise ModelError("The embedder is not here", do="Fetch it")
+
+    engine, ticket = Engine(pair, embed=embed), Ticket()
+    engine.warmup = True
+    engine.live.enter(ticket, lambda: False)
+    engine.start()
+    assert engine.wait(30)
+    time.sleep(0.8)
+    assert not loads
+    engine.live.leave(ticket)
+    end = time.monotonic() + 10
+    while not loads:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert engine.state == "ready"
+    assert not engine.can_judge
