@@ -7,6 +7,9 @@ from collections.abc import Callable, Container, Mapping
 from app.runs import Answer
 from explorer.scripts import Recorded
 
+SLOW = 4.0
+"""Seconds without a token, after which a recording takes over from the live model."""
+
 
 class Replay:
     """Answers that come as they once came. The clock alone decides how far they are, so nothing has to be stopped.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import resources, screens, settings, state
+from app import replay, resources, screens, settings, state
 from app.components.clicker import clicker
 from app.components.heatmap import example_rows, token_heatmap
 from app.engine import Engine
@@ -22,7 +22,6 @@ S = st.session_state
 SCRIPT, STEP = "script", "step"
 PLAYING, BLANK, ONLY_RECORDED, ASKED = "present-playing", "present-blank", "present-recorded", "present-asked"
 PAINTS = 15  # a second, at most
-SLOW = 4.0  # seconds without a token, after which a recording takes over
 EXAMPLE = """title = "A talk of mine"
 
 [[step]]
@@ -130,7 +129,7 @@ def follow(box, playing: Run | Replay, step: Step, stop: int) -> Run | Replay:
             shown, toxic = screens.of_run(playing, step.control), screens.toxic(playing)
             waits = not shown["steered"].pieces
             told = S[PLAYING][2] if S.get(PLAYING) and S[PLAYING][1] is playing else {}
-            if told and waits and (over or time.monotonic() - began > SLOW):
+            if told and waits and (over or time.monotonic() - began > replay.SLOW):
                 playing.stop()
                 playing, seen = Replay(told), None
                 S[PLAYING] = (S[PLAYING][0], playing, told)
