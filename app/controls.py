@@ -12,7 +12,7 @@ from app.jobs import Job
 from app.ledger import name_of
 from app.runs import Run
 from app.trait_choice import trait_labels, trait_picker
-from app.watched import busy, progress, trouble, watched
+from app.watched import busy, progress, trouble, warming, watched
 from explorer.cache import Cache
 from explorer.errors import ExplorerError
 from explorer.records import Edit
@@ -108,7 +108,7 @@ def _draw(cache: Cache, run: Run, labels: dict[int, str]) -> None:
         )
         st.button("Run the controls", key="controls-go", on_click=_ask, args=(cache, run, labels))
     elif busy(job):
-        progress(job, "answering", key="controls-cancel")
+        progress(job, warming(run.engine) or "answering", key="controls-cancel")
     elif trouble(job):
         st.button("Try again", key="controls-again", on_click=_ask, args=(cache, run, labels))
     else:

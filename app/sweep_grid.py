@@ -49,14 +49,15 @@ def by_feature(
     for group in found:
         target = group.edits[0].target
         rows.append(
-            f'<div class="row"><a href="{escape(href(target))}" target="_self" title="Steer with it">{_spelt(target)}</a> '
+            f'<div class="row"><a href="{escape(href(target))}" target="_self" title="Steer with it">{spelt(target)}</a> '
             f'{veiled(names.get(target, ""))}<p class="num">{_effect(group, label)}</p></div>'
             + "".join(_box([c for c in group.cells if c.strength == s], trait, label) for s in strengths)
         )
     return _table(len(strengths), [*head, *rows])
 
 
-def _spelt(target: str) -> str:
+def spelt(target: str) -> str:
+    """#12 for a feature, the name of a direction."""
     return escape(target.removeprefix("~")) if target.startswith("~") else f"#{target}"
 
 

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -100,10 +100,17 @@ def lines(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(line for line in cut if line))[:MOST_QUESTIONS]
 
 
-def read(query: Mapping[str, str], cache: Cache, default: Sweep) -> tuple[Sweep, list[str]]:
-    """What a link says; and what in it made no sense, which is as in `default`."""
+def read(
+    query: Mapping[str, str], cache: Cache, default: Sweep, directions: Container[str] = ()
+) -> tuple[Sweep, list[str]]:
+    """What a link says; and what in it made no sense, which is as in `default`.
+
+    Args:
+        directions: Names of the directions that are here.
+    """
     bad: list[str] = []
-    found, said = settings.read({k: query[k] for k in ("edits", "positions") if k in query}, cache)
+    steered = {k: query[k] for k in ("edits", "positions") if k in query}
+    found, said = settings.read(steered, cache, directions=directions)
     bad += said
     edits = found.edits if "edits" in query else default.edits
     kind = query.get("kind", default.kind)
@@ -147,8 +154,13 @@ def _sampling(query: Mapping[str, str], default: Sampling) -> tuple[Sampling, li
 
 def write(sweep: Sweep, default: Sweep) -> dict[str, str]:
     """The parameters that make a link to this sweep; what is as always is left out."""
+    usual = _said(default)
+    return {name: text for name, text in _said(sweep).items() if text != usual[name] or name == "edits"}
+
+
+def _said(sweep: Sweep) -> dict[str, str]:
     sliders = tuple(settings.Slider(edit) for edit in sweep.edits)
-    said = {
+    return {
         "kind": sweep.kind,
         "edits": settings.write(Settings(sliders))["edits"],
         "features": ",".join(map(str, sweep.features)),
@@ -159,10 +171,6 @@ def write(sweep: Sweep, default: Sweep) -> dict[str, str]:
         "seed": str(sweep.sampling.seed),
         "max_tokens": str(sweep.sampling.max_tokens),
     }
-    if default is sweep:
-        return said
-    usual = write(default, default)
-    return {name: text for name, text in said.items() if text != usual[name] or name == "edits"}
 
 
 KEYS = ("kind", "edits", "features", "strengths", "questions", "trait", "positions", "seed", "max_tokens")

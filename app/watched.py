@@ -5,6 +5,7 @@ from collections.abc import Callable
 import streamlit as st
 
 from app import state
+from app.engine import Engine
 from app.jobs import Job
 
 
@@ -42,6 +43,11 @@ def progress(job: Job, what: str, *, key: str) -> None:
             f'<div class="bar"><i style="width:{100 * job.progress:.0f}%"></i></div><p class="say" role="status">{said}</p>'
         )
         st.button("Cancel", key=key, on_click=job.stop, type="tertiary", icon=":material/close:")
+
+
+def warming(engine: Engine) -> str:
+    """What a job waits for before anything else; "" once the model is there."""
+    return "" if engine.state == "ready" else "the model is warming up"
 
 
 def trouble(job: Job) -> bool:

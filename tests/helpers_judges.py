@@ -1,11 +1,14 @@
 """Builders for tests of judges: an embedder that knows words and nothing else, and a trait of a few sentences."""
 
 import hashlib
+import json
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
+from explorer.embedding import EMBEDDER
 from explorer.traits import Trait
 
 GRIM = (
@@ -51,3 +54,28 @@ class WordEmbedder:
 def grim(name: str = "grim") -> Trait:
     """A taught trait that a few words decide."""
     return Trait.taught(name, GRIM, MILD)
+
+
+def tiny_embedder(models: Path) -> Path:
+    """A random encoder where the packaged one is looked for, with a receipt; it knows the words of `GRIM` and `MILD`."""
+    import torch
+    from tokenizers import Tokenizer, normalizers, pre_tokenizers, trainers
+    from tokenizers import models as tables
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    place = models / EMBEDDER
+    inner = Tokenizer(tables.WordLevel(unk_token="[UNK]"))
+    inner.normalizer, inner.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.Whitespace()
+    inner.train_from_iterator(
+        [*GRIM, *MILD], trainers.WordLevelTrainer(special_tokens=["[PAD]", "[UNK]"], show_progress=False)
+    )
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=inner.get_vocab_size(), hidden_size=384, num_hidden_layers=1, num_attention_heads=4,
+        intermediate_size=64, initializer_range=0.5,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(place)
+    PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(place)
+    files = {path.name: path.stat().st_size for path in place.iterdir()}
+    (place / "fetched.json").write_text(json.dumps({"files": files}), encoding="utf-8")
+    return place
