@@ -6,8 +6,9 @@ a time: several generations take turns, and one that is abandoned leaves nothing
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,11 +16,12 @@ from torch import Tensor
 
 from explorer.errors import SteeringError
 from explorer.hooks import edited
-from explorer.model import HookPoint, LanguageModel
+from explorer.model import LanguageModel
 from explorer.records import Edit, Sampling
 from explorer.steering import Lever, change, check_positions, mode
 
 if TYPE_CHECKING:
+    from explorer.directions import Direction
     from explorer.sae import SparseCoder
 
 _NUCLEUS = 512  # candidates looked at before the whole vocabulary is sorted
@@ -30,11 +32,19 @@ _COMPACT = (
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of the batch: token ids of the prompt, the edits it is steered with, the seed of its random stream."""
+    """One row of the batch.
+
+    Args:
+        prompt: Token ids that are read before the first is drawn.
+        edits: What it is steered with.
+        seed: Of its random stream.
+        said: How many tokens at the prompt's end are the beginning of the answer already, and steered as such.
+    """
 
     prompt: tuple[int, ...]
     edits: tuple[Edit, ...] = ()
     seed: int = 0
+    said: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +52,29 @@ class Steering:
     """Where and with what rows are steered.
 
     Args:
-        coder: The SAE whose features are edited.
+        coder: The SAE whose features are edited; None where only directions are.
         maxima: Feature -> its largest activation in the corpus, what strength 1 stands for.
         positions: A name in `explorer.steering.POSITIONS`.
+        directions: Name -> direction; they may lie at other hook points than the SAE's, and at several.
     """
 
-    coder: "SparseCoder"
-    maxima: Mapping[int, float]
+    coder: "SparseCoder | None"
+    maxima: Mapping[int, float] = field(default_factory=dict)
     positions: str = "answer"
+    directions: "Mapping[str, Direction]" = field(default_factory=dict)
 
-    def lever(self, edit: Edit, device: torch.device) -> Lever:
-        """What `edit` pulls.
+    def lever(self, edit: Edit, device: torch.device) -> tuple[str, Lever]:
+        """Where `edit` pulls (the name of a hook point), and what.
 
         Raises:
-            SteeringError: If there is no such feature or mode.
+            SteeringError: If there is no such feature, direction or mode.
         """
         mode(edit.mode)
+        return self._direction(edit, device) if edit.direction else self._feature(edit, device)
+
+    def _feature(self, edit: Edit, device: torch.device) -> tuple[str, Lever]:
+        if self.coder is None:
+            raise SteeringError("Features are edited but no SAE was given", do="Pass the SAE and its features' maxima")
         if not 0 <= edit.feature < self.coder.n_features:
             raise SteeringError(
                 f"There is no feature {edit.feature}",
@@ -74,7 +91,18 @@ class Steering:
                 expected="a feature with a maximum, of which strengths are multiples",
                 do="Choose another feature",
             )
-        return Lever(direction, maximum, self.coder.read(edit.feature))
+        return self.coder.hook_point, Lever(direction, maximum, self.coder.read(edit.feature))
+
+    def _direction(self, edit: Edit, device: torch.device) -> tuple[str, Lever]:
+        if edit.direction not in self.directions:
+            raise SteeringError(
+                f"There is no direction {edit.direction!r}",
+                expected=f"one of {', '.join(self.directions)}" if self.directions else "a direction that was made",
+                do="Make it with persona-explorer directions make, or choose another",
+            )
+        found = self.directions[edit.direction]
+        unit = torch.from_numpy(found.unit).to(device, torch.float32)
+        return found.hook_point, Lever(unit, found.norm, lambda resid: resid @ unit - found.base, found.base)
 
 
 def stream(
@@ -120,58 +148,114 @@ def complete(
     return answers
 
 
+def next_logits(model: LanguageModel, rows: Sequence[Row], steering: Steering | None = None) -> Tensor:
+    """Logits of the token after each row, before any penalty or temperature.
+
+    Returns:
+        `[rows, vocabulary]`, float32.
+    """
+    edit, state = _Edits(model, rows, steering), _Decoder(model, rows, Sampling(max_tokens=1, repetition_penalty=1.0))
+    with torch.inference_mode(), model.lock, edit.applied(state):
+        return state.forward()
+
+
+class _Site:
+    """What is edited where one block gives out its hidden states.
+
+    Args:
+        rows: Every row's edits at this place.
+    """
+
+    def __init__(self, rows: list[list[tuple[Edit, Lever]]], model: LanguageModel) -> None:
+        self.looking = [[(edit, lever) for edit, lever in row if mode(edit.mode).looks] for row in rows]
+        blind = [[(edit, lever) for edit, lever in row if not mode(edit.mode).looks] for row in rows]
+        still = torch.zeros(model.d_model, device=model.device)
+        self.constant = torch.stack([change(still, row) if row else still for row in blind])
+
+    def edit(self, resid: Tensor, alive: list[int], steered: Tensor) -> Tensor:
+        """The stream `[rows alive, pos, d_model]`, changed where `steered` `[rows alive, pos, 1]` is True."""
+        delta = self.constant[alive][:, None].expand(-1, resid.shape[1], -1)
+        if any(self.looking[row] for row in alive):
+            delta = delta.clone()
+            for at, row in enumerate(alive):
+                here = steered[at, :, 0]
+                if self.looking[row] and here.any():
+                    delta[at, here] += change(resid[at, here].float(), self.looking[row])
+        return resid + torch.where(steered, delta, 0).to(resid.dtype)
+
+
 class _Edits:
     """The edits of all rows, ready to be applied to one step."""
 
     def __init__(self, model: LanguageModel, rows: Sequence[Row], steering: Steering | None) -> None:
-        self.module = None
-        self.edits: list[list[tuple[Edit, Lever]]] = [[] for _ in rows]
+        self.sites: dict[int, _Site] = {}
         if not any(row.edits for row in rows):
             return
         if steering is None:
             raise SteeringError("Rows have edits but no SAE was given", do="Pass the SAE and its features' maxima")
-        point = model.hook_point(steering.coder.hook_point)
-        _check_steerable(point, model, steering.coder)
-        self.positions = check_positions(steering.positions)
-        self.module, self.before = model.blocks[point.layer], point.before
-        if point.before and point.layer > 0:  # the stream before a block is what comes out of the one before it
-            self.module = model.blocks[point.layer - 1]
-        self.edits = [[(edit, steering.lever(edit, model.device)) for edit in row.edits] for row in rows]
+        self.model, self.positions = model, check_positions(steering.positions)
+        self.starts = [len(row.prompt) - 1 - row.said for row in rows]
+        placed: dict[int, list[list[tuple[Edit, Lever]]]] = {}
+        levers: dict[tuple[str, str, float], tuple[int, Lever]] = {}
+        for at, row in enumerate(rows):
+            for edit in row.edits:
+                key = (edit.target, edit.mode, edit.strength)
+                if key not in levers:
+                    name, lever = steering.lever(edit, model.device)
+                    levers[key] = (_block(model, name, edit, len(lever.direction)), lever)
+                block, lever = levers[key]
+                placed.setdefault(block, [[] for _ in rows])[at].append((edit, lever))
+        self.sites = {block: _Site(edits, model) for block, edits in placed.items()}
 
-    def applied(self, state: "_Decoder"):
+    @contextmanager
+    def applied(self, state: "_Decoder") -> Iterator[None]:
         """A context in which the next forward pass is steered."""
-        prefill = state.cache_length == 0
-        if self.module is None or (self.positions == "prompt" and not prefill):
-            return nullcontext()
+        steered = self._steered(state) if self.sites else None
+        with ExitStack() as stack:
+            if steered is not None and steered.any():
+                for block, site in self.sites.items():
+                    edit = partial(site.edit, alive=state.alive, steered=steered)
+                    stack.enter_context(edited(self.model.blocks[block], edit))
+            yield
 
-        def edit(resid: Tensor) -> Tensor:
-            changed = resid.clone()
-            for at, row in enumerate(state.alive):
-                if not self.edits[row]:
-                    continue
-                first = state.padding[at] if prefill else 0
-                if prefill and self.positions == "answer":
-                    first = resid.shape[1] - 1
-                part = resid[at, first:].float()
-                changed[at, first:] += change(part, self.edits[row]).to(resid.dtype)
-            return changed
+    def _steered(self, state: "_Decoder") -> Tensor:
+        """`[rows alive, pos, 1]`: which tokens of the next forward pass are steered."""
+        if state.cache_length:  # one token of the answer
+            going = self.positions in ("answer", "all")
+            return torch.full((len(state.alive), 1, 1), going, device=self.model.device)
+        padding = torch.tensor([state.padding[at] for at in range(len(state.alive))], device=self.model.device)[:, None]
+        first = torch.tensor([self.starts[row] for row in state.alive], device=self.model.device)[:, None]
+        place = torch.arange(state.next.shape[1], device=self.model.device) - padding  # from each row's first token on
+        chosen = {
+            "answer": place >= first,
+            "prompt": (place >= 0) & (place <= first),
+            "all": place >= 0,
+            "first": place == first,
+        }
+        return chosen[self.positions][..., None]
 
-        return edited(self.module, edit)
 
+def _block(model: LanguageModel, name: str, edit: Edit, width: int) -> int:
+    """The block after which the stream at a hook point comes out.
 
-def _check_steerable(point: HookPoint, model: LanguageModel, coder: "SparseCoder") -> None:
+    Raises:
+        SteeringError: If it cannot be steered there.
+    """
+    point = model.hook_point(name)
+    what = f"~{edit.direction} lies at" if edit.direction else "The SAE reads"
     if not point.residual or (point.before and point.layer == 0):
         raise SteeringError(
-            f"The SAE reads {point.name}, which cannot be steered",
+            f"{what} {point.name}, which cannot be steered",
             expected="the residual stream before or after a block (hook_resid_pre, hook_resid_post)",
-            do="Use an SAE of the residual stream",
+            do="Use one of the residual stream",
         )
-    if coder.d_in != model.d_model:
+    if width != model.d_model:
         raise SteeringError(
-            f"The SAE reads vectors of length {coder.d_in}, {model.name} has {model.d_model}",
-            expected="an SAE that was trained on this model",
-            do="Choose the model that the SAE names in its metadata",
+            f"{what} vectors of length {width}, {model.name} has {model.d_model}",
+            expected=f"{'a direction' if edit.direction else 'an SAE'} that was made with this model",
+            do="Choose the model that it was made with",
         )
+    return point.layer - point.before  # the stream before a block is what comes out of the one before it
 
 
 class _Decoder:

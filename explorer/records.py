@@ -1,24 +1,48 @@
 """What the layers hand to each other: frozen records without behaviour and without torch."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
 ExampleKind = Literal["top", "interval"]
+DIRECTION_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """One steering edit of a feature.
+    """One steering edit: of a feature, or along a direction.
 
     Args:
-        feature: Index of the feature in its SAE.
-        strength: In multiples of the feature's own maximum in the corpus.
+        feature: Index of the feature in its SAE; -1 for a direction.
+        strength: In multiples of the feature's own maximum in the corpus, or of the direction as it was found.
         mode: A name in `explorer.steering.STEERING_MODES`.
+        direction: Name of a direction (see `explorer.directions`); "" for a feature.
     """
 
-    feature: int
+    feature: int = -1
     strength: float = 1.0
     mode: str = "add"
+    direction: str = ""
+
+    @classmethod
+    def of(cls, target: str, strength: float = 1.0, mode: str = "add") -> "Edit":
+        """An edit of what `target` spells: "12" or "~villain".
+
+        Raises:
+            ValueError: If it spells neither.
+        """
+        if target.startswith("~"):
+            if not DIRECTION_NAME.fullmatch(target[1:]):
+                raise ValueError(target)
+            return cls(-1, strength, mode, target[1:])
+        if not target.isdecimal() or len(target) > 9:
+            raise ValueError(target)
+        return cls(int(target), strength, mode)
+
+    @property
+    def target(self) -> str:
+        """What is edited, as links, files and the command line spell it: "12", or "~villain" for a direction."""
+        return f"~{self.direction}" if self.direction else str(self.feature)
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,8 +72,8 @@ def test_several_edits_add_up_in_any_order(resid, lever):
 
 
 def test_unknown_modes_and_positions_are_refused_and_the_choices_named():
-    with pytest.raises(SteeringError, match="one of add, clamp, ablate"):
+    with pytest.raises(SteeringError, match="one of add, clamp, scale, ablate, orthogonal, cap"):
         mode("shout")
-    with pytest.raises(SteeringError, match="one of answer, prompt, all"):
+    with pytest.raises(SteeringError, match="one of answer, prompt, all, first"):
         check_positions("nowhere")
     assert all(help_text.endswith(".") for help_text in POSITIONS.values())
