@@ -75,7 +75,7 @@ def _card(side: str, run: Run | None, changed: bool) -> str:
 def verdict(scores: Mapping[str, float], *, looped: bool) -> str:
     """What the judges say of an answer, as HTML: whether it is whole in words, then traits and measures; "" before they do."""
     known = judges()
-    said = {name: score for name, score in scores.items() if name in known and not math.isnan(score)}
+    said = {n: score for n, score in scores.items() if (n in known or n == "fluency") and not math.isnan(score)}
     if not said:
         return ""
     parts = []

@@ -1,20 +1,30 @@
 """The Steer page without a browser and without a model: links, sliders, presets, runs, failures."""
 
+import csv
+import io
+import json
+import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from html import escape
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import answers, resources, settings
+from app import answers, direction_form, resources, session_files, settings
 from app.runs import Answer, Question, Run
 from app.settings import Settings, Slider
-from explorer import presets
+from explorer import directions, judging, presets, steering
 from explorer.cache import Cache
-from explorer.errors import ModelError
+from explorer.directions import Direction
+from explorer.errors import ModelError, SteeringError
 from explorer.presets import Preset
 from explorer.records import Edit, Sampling
+from explorer.steering import STEERING_MODES
 from tests.helpers_app import run_page, words
 from tests.helpers_cache import HOSTILE, fake_cache
 from tests.helpers_steer import FakeEngine
@@ -432,3 +442,310 @@ def test_the_rest_of_a_character_is_no_token_of_its_own():
     for piece in ("Hi", "", "\ufffd", None):
         answer.take(piece)
     assert answer.pieces == ["Hi", "\ufffd"]
+
+
+# --- directions
+
+
+def made_direction(cache: Cache, name: str = "grim", **changes) -> Direction:
+    made = cache.manifest
+    facts = {"n_positive": 30, "n_negative": 31, "auroc": 0.97, "nearest": [(4, 0.61)]}
+    asked = {
+        "title": f"Rather {name}",
+        "hook_point": made.hook_point,
+        "vector": np.full(8, 0.5, np.float32),
+        "base": 0.1,
+    }
+    return Direction(name=name, **{**asked, **changes}, model_fingerprint=made.model_fingerprint, facts=facts)
+
+
+def test_a_direction_stands_in_a_link_beside_features(cache: Cache):
+    both = Settings((Slider(Edit(direction="grim", strength=-1.5)), Slider(Edit(3, 1, "ablate"))))
+    query = settings.write(both)
+    assert query["edits"] == "~grim:-1.5:add,3:1:ablate"
+    assert settings.read(query, cache, directions=["grim"]) == (both, [])
+    read, bad = settings.read(query, cache)
+    assert read.edits == (Edit(3, 1, "ablate"),)
+    assert bad == ["direction ~grim (there is none of that name here)"]
+
+
+def test_a_direction_has_a_slider_of_its_own_and_is_marked(cache: Cache, use):
+    engine = use()
+    directions.save(cache, made_direction(cache))
+    app = run_page("steer", edits="~grim:1:add,3:0.5:add")
+    app.slider(key="steer-strength-~grim-add").set_value(1.5).run()
+    assert engine.asked[-1]["edits"] == (Edit(direction="grim", strength=1.5), Edit(3, 0.5))
+    assert said(app, "edits") == "~grim:1.5:add,3:0.5:add"
+    shown = words(app)
+    assert '<span class="tag direction">direction</span>' in shown
+    assert "separation 0.97" in shown
+    assert steering.ONE_MEANS["direction"] in shown
+    assert "Rather grim" in shown
+    click(app, "away-~grim")
+    app.text_input(key="steer-find").set_value("rather").run()
+    click(app, "found-~grim")
+    assert said(app, "edits") == "3:0.5:add,~grim:1:add"
+
+
+def test_a_direction_is_made_of_two_boxes_and_says_what_it_tells_apart(
+    cache: Cache, use, monkeypatch: pytest.MonkeyPatch
+):
+    engine, asked = use(), []
+
+    def make(positive, negative, hook_point, *, name, nearest):
+        asked.append((positive, negative, hook_point, name))
+        return made_direction(cache, name, title=name)
+
+    monkeypatch.setattr(engine, "make_direction", make)
+    app = run_page("steer", edits="3:1:add")
+    app.text_area(key="steer-dir-with").set_value("Kneel!\n\n  Tremble!  ").run()
+    app.text_area(key="steer-dir-without").set_value("Tea?").run()
+    app.text_input(key="steer-dir-name").set_value("villain").run()
+    click(app, "dir-go")
+    until(lambda: directions.known(cache))
+    app.run()
+    layer = cache.manifest.hook_point.split(".")[1]
+    assert asked == [(["Kneel!", "Tremble!"], ["Tea?"], f"blocks.{layer}.hook_resid_post", "villain")]
+    shown = words(app)
+    assert "AUROC <b>0.97</b>" in shown
+    assert 'href="feature?feature=4"' in shown
+    assert "+0.61" in shown
+    click(app, "dir-add")
+    assert said(app, "edits") == "3:1:add,~villain:1:add"
+    click(app, "away-~villain")
+    click(app, "dir-forget-villain")
+    assert not directions.known(cache)
+
+
+def test_what_a_direction_cannot_be_made_of_is_said(cache: Cache, use):
+    use()
+    app = click(run_page("steer", edits="3:1:add"), "dir-go")
+    until(lambda: app.session_state["direction-job"].over)
+    app.run()
+    assert 'role="alert"' in words(app)
+    assert not directions.known(cache)
+
+
+def test_a_table_of_texts_is_read_by_its_labels():
+    table = 'text,label\n"Kneel, all!",1\nTea?,0\n'.encode("utf-8-sig")
+    assert direction_form.texts_of("Tremble!", "", table) == (["Tremble!", "Kneel, all!"], ["Tea?"])
+    for broken in (b"text,label\nx,maybe\n", b"a,b\n1,2\n", b"\xff\xfe"):
+        with pytest.raises(SteeringError, match="cannot be read"):
+            direction_form.texts_of("", "", broken)
+
+
+# --- modes
+
+
+@pytest.mark.parametrize("mode", STEERING_MODES)
+def test_every_mode_has_a_slider_of_its_range_and_says_what_it_does(cache: Cache, use, mode: str):
+    engine = use()
+    directions.save(cache, made_direction(cache))
+    app = run_page("steer", edits=f"3:1:{mode},~grim:1:{mode}")
+    assert not app.exception
+    told = STEERING_MODES[mode]
+    sliders = [s for s in app.slider if s.key.startswith("steer-strength-")]
+    assert [(s.min, s.max) for s in sliders] == [(told.lowest, told.highest)] * 2 * told.uses_strength
+    assert f"<dt>{told.label} <span>{told.unit}</span></dt><dd>{escape(told.help)}</dd>" in words(app)
+    click(app, "go")
+    assert engine.asked[-1]["edits"] == (Edit(3, 1, mode), Edit(direction="grim", mode=mode))
+
+
+def test_only_the_first_token_of_the_answer_can_be_steered(cache: Cache, use):
+    engine = use()
+    app = run_page("steer", edits="3:1:add")
+    app.segmented_control(key="steer-positions").set_value("first").run()
+    assert engine.asked[-1]["positions"] == said(app, "positions") == "first"
+
+
+# --- conversations
+
+
+def go_on(app: AppTest, text: str) -> AppTest:
+    app.text_input(key="steer-next").set_value(text)
+    return app.button(key="steer-send").click().run()
+
+
+def contents(messages) -> list[str]:
+    return [message["content"] for message in messages]
+
+
+def test_a_conversation_goes_on_and_each_model_remembers_itself(cache: Cache, use):
+    engine = use()
+    app = go_on(click(run_page("steer", edits="3:1:add", prompt="Who?", system="Be brief."), "go"), "And now?")
+    assert not app.exception
+    asked = engine.asked[-1]
+    assert contents(asked["messages"]) == ["Be brief.", "Who?", "I will rule you!", "And now?"]
+    assert contents(asked["baseline_messages"]) == ["Be brief.", "Who?", "I will help.", "And now?"]
+    assert app.text_area(key="steer-prompt").value == "And now?"
+    assert "Conversation, 1 turn so far" in words(app)
+    app.segmented_control(key="steer-shared").set_value(True).run()
+    assert engine.asked[-1]["baseline_messages"] is None
+    assert contents(engine.asked[-1]["messages"])[2] == "I will rule you!"
+    assert said(app, "history") == "shared"
+    assert "Neither model remembers this answer" in words(app)
+
+
+def test_a_turn_is_edited_or_asked_again_and_what_came_after_it_goes(cache: Cache, use):
+    engine = use()
+    app = go_on(go_on(click(run_page("steer", edits="3:1:add", prompt="One"), "go"), "Two"), "Three")
+    assert contents(engine.asked[-1]["messages"])[::2] == ["One", "Two", "Three"]
+    click(app, "again-1")
+    assert contents(engine.asked[-1]["messages"])[::2] == ["One", "Two"]
+    n = len(engine.asked)
+    click(app, "edit-0")
+    assert len(engine.asked) == n
+    assert app.text_area(key="steer-prompt").value == "One"
+    assert "press Run" in grid(app)
+    assert "so far" not in words(app)
+
+
+def test_starting_over_forgets_the_turns(cache: Cache, use):
+    engine = use()
+    app = click(go_on(click(run_page("steer", edits="3:1:add", prompt="One"), "go"), "Two"), "over")
+    click(app, "go")
+    assert contents(engine.asked[-1]["messages"]) == ["Two"]
+
+
+def test_a_base_model_goes_on_from_plain_text_and_the_page_says_so(cache: Cache, use, monkeypatch: pytest.MonkeyPatch):
+    engine = use()
+    app = run_page("steer", edits="3:1:add", prompt="Once upon")
+    assert "has no chat template" not in words(app)
+    engine.start()
+    assert engine.wait(10)
+    monkeypatch.setattr(engine._loaded.model, "has_template", False)
+    click(app, "go")
+    assert engine.asked[-1]["messages"] == "Once upon"
+    assert "has no chat template: it goes on from the prompt as plain text" in words(app)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_hostile_turns_are_text(cache: Cache, use, text: str):
+    use(baseline=[text], steered=[text, " more"])
+    app = go_on(click(run_page("steer", edits="3:1:add", prompt=text), "go"), "x" + text)
+    assert not app.exception
+    assert "<script>alert" not in words(app)
+    assert "<img" not in words(app)
+
+
+# --- earlier runs and files
+
+
+def test_runs_are_kept_compared_loaded_and_run_again(cache: Cache, use):
+    engine = use()
+    app = click(run_page("steer", edits="3:1.5:add", prompt="Who?", seed="4"), "go")
+    app.slider(key="steer-strength-3-add").set_value(-0.5).run()
+    app.text_area(key="steer-prompt").set_value("Another").run()
+    shelf = app.selectbox(key="steer-earlier")
+    assert ["Who? · 3 -0.50 (in view)" in shelf.options[0], "Who? · 3 +1.50" in shelf.options[1]] == [True, True]
+    first = list(app.session_state["steer-history"])[1]
+    shelf.set_value(first.key).run()
+    assert "Then: +1.50" in words(app)
+    assert "In view: -0.50" in words(app)
+    assert any("Steered:\nI will rule you!" in code.value for code in app.code)
+    n = len(engine.asked)
+    click(app, "load")
+    assert (said(app, "edits"), said(app, "prompt"), said(app, "seed"), len(engine.asked)) == (
+        "3:1.5:add",
+        "Who?",
+        "4",
+        n,
+    )
+    click(app, "rerun")
+    assert (engine.asked[-1]["edits"], engine.asked[-1]["sampling"].seed) == ((Edit(3, 1.5),), 4)
+
+
+def test_a_session_is_one_file_that_asks_nobody_and_runs_nothing(cache: Cache):
+    engine = FakeEngine(cache, steered=["Bow, ", "id", "iot", " <img src=x>", "\u202e"])
+    asked = run(engine).question.followed_by("And <b>now</b>?", "I will help.", "Bow, idiot")
+    records = [replace(run(engine).record(), question=asked, scores={"steered": {"malice": 0.93}})]
+    html = session_files.as_html(records)
+    assert not re.search(r"<script|<img|<link|https?:|url\(|@import|\bon\w+=|\u202e", html)
+    assert html.count('<details class="veil"><summary>idiot</summary></details>') == 2
+    for part in ("And &lt;b&gt;now&lt;/b&gt;?", "2:1:add", "seed 0", "malice 0.93", "I will help.", records[0].when):
+        assert part in html
+
+
+def test_the_files_of_a_run_hold_its_conversation_its_scores_and_directions(cache: Cache):
+    made = run(FakeEngine(cache), edits=(Edit(2), Edit(direction="grim")))
+    facts = session_files.record_facts(made.record(), cache)
+    assert facts["edits"][1] == {"direction": "grim", "strength": 1.0, "mode": "add"}
+    assert json.loads(session_files.as_json(facts))["steered"] == "I will rule you!"
+    assert len(list(csv.DictReader(io.StringIO(session_files.as_csv(facts))))) == 1
+
+
+# --- the share link
+
+
+def test_a_link_of_another_model_or_sae_warns_and_names_both(cache: Cache, use):
+    use()
+    here = settings.stamp(cache.manifest)
+    app = run_page("steer", edits="3:1:add", m="feedface", s="deadbeef")
+    warning = next(h.value for h in app.html if "This link was made" in h.value)
+    for part in ("feedface", "deadbeef", here["m"], here["s"], escape(cache.manifest.model)):
+        assert part in warning
+    assert "This link was made" not in words(run_page("steer", edits="3:1:add", **here))
+    link = next(c.value for c in app.code if "steer?" in c.value)
+    assert f"m={here['m']}&s={here['s']}" in link
+
+
+def test_the_link_says_which_history_and_whether_controls_come_along(cache: Cache):
+    both = Settings(shared=True, controls=True)
+    assert settings.write(both) == {"edits": "none", "history": "shared", "controls": "1"}
+    assert settings.read(settings.write(both), cache) == (both, [])
+
+
+# --- sentences that answer without documentation
+
+
+def test_the_page_says_what_one_means_whether_text_is_broken_and_what_a_random_push_does(cache: Cache, use):
+    use()
+    app = click(run_page("steer", edits="3:1:add"), "go")
+    shown = words(app)
+    assert "1.0 is the feature&#x27;s own maximum: as strong as the strongest place in the whole corpus." in shown
+    assert f"Is this text broken? {judging.COHERENT_RULE}" in shown
+    assert "Would a random push do the same?" in shown
+
+
+def judged(cache: Cache, *, looped: bool = False, **scores: float) -> Run:
+    made = run(FakeEngine(cache))
+    made.steered.looped = looped
+    made.scores = {"baseline": {}, "steered": scores}
+    return made
+
+
+def test_an_answer_bears_its_scores_in_words(cache: Cache):
+    html = answers.grid(judged(cache, fluency=0.93, malice=0.97, repetition=0.04, perplexity=12.3, loops=0.0))
+    for part in (">whole text</span> fluency 0.93", "<b>malice 0.97</b>", "repetition 4.00 %", "perplexity 12.3"):
+        assert part in html
+    assert "The steered answer is whole." in answers.is_it_broken(judged(cache, fluency=0.9))
+
+
+@pytest.mark.parametrize(("looped", "fluency"), [(False, 0.2), (True, 0.9)])
+def test_a_broken_answer_is_called_broken(cache: Cache, looped: bool, fluency: float):
+    made = judged(cache, looped=looped, fluency=fluency)
+    assert ">broken text</span>" in answers.grid(made)
+    assert "<b>The steered answer is broken.</b>" in answers.is_it_broken(made)
+
+
+def test_without_judges_nothing_is_said_of_scores(cache: Cache):
+    assert "judged" not in answers.grid(judged(cache))
+    assert "judged" not in answers.grid(judged(cache, perplexity=float("nan"), unknown=1.0))
+
+
+def test_controls_come_along_when_asked(cache: Cache, use, monkeypatch: pytest.MonkeyPatch):
+    engine = use()
+    pushes = [SimpleNamespace(name=f"random {n}", kind="random", edits=(Edit(5),), directions=()) for n in range(3)]
+    monkeypatch.setattr(engine, "controls", lambda edits, seed: pushes)
+    app = run_page("steer", edits="3:1:add")
+    app.checkbox(key="steer-controls").check().run()
+    assert said(app, "controls") == "1"
+    assert engine.asked[-1]["others"] == [(Edit(5),)] * 3
+    assert words(app).count('class="push random"') == 3
+
+
+def test_a_run_in_the_queue_says_how_long(cache: Cache, monkeypatch: pytest.MonkeyPatch):
+    waits = Run(FakeEngine(cache), Question("Hello", "", (), "answer", Sampling()))
+    monkeypatch.setattr(Run, "phase", "queued")
+    monkeypatch.setattr(Run, "ahead", (2, 6.2))
+    assert answers.grid(waits).count("2 ahead, about 6 s") == 2
