@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.jobs import Job
 from app.settings import QUESTIONS
+from explorer.errors import SteeringError
 from explorer.packaged import home
 from explorer.records import Edit, Sampling
 from explorer.steering import STEERING_MODES
@@ -45,8 +46,14 @@ class Asked:
 
 
 def strip(edits: Sequence[Edit], positions: str, judges: Sequence[str]) -> Asked:
-    """What a dose strip asks: a few questions, over the range that the sliders of these edits have in common."""
+    """What a dose strip asks: a few questions, over the range that the sliders of these edits have in common.
+
+    Raises:
+        SteeringError: If none of the edits has a strength.
+    """
     modes = [STEERING_MODES[edit.mode] for edit in edits if STEERING_MODES[edit.mode].uses_strength]
+    if not modes:
+        raise SteeringError("These edits have no strength", expected="one that can be more or less", do="Add one")
     lowest, highest = max(m.lowest for m in modes), min(m.highest for m in modes)
     strengths = tuple(s for s in STRENGTHS if lowest <= s <= highest)
     return Asked((tuple(edits),), strengths, QUESTIONS[:4], positions, SAMPLING, tuple(judges))

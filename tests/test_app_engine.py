@@ -9,7 +9,7 @@ import pytest
 
 from app.engine import Engine
 from app.jobs import Job
-from app.loading import WARMUP_VARIABLE, load_pair
+from app.loading import DTYPE_VARIABLE, WARMUP_VARIABLE, load_pair
 from app.runs import KEPT, History, Question, Run, Turn
 from explorer.cache import Cache
 from explorer.errors import ExplorerError, ModelError, SaeError
@@ -17,6 +17,11 @@ from explorer.records import Edit, Sampling
 from tests.helpers_cache import fake_cache
 
 GREEDY = Sampling(max_tokens=10, temperature=0.0, repetition_penalty=1.0)
+
+
+@pytest.fixture(autouse=True)
+def _exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(DTYPE_VARIABLE, "float32")  # in less, company in a batch could change a text
 
 
 @pytest.fixture(scope="module")
