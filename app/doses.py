@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from app.engine import Engine
     from explorer.dosing import Cell
 
-STRENGTHS = (-3.0, -2.0, -1.5, -1.0, -0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0)
+STRENGTHS = (-3.0, -2.0, -1.5, -1.0, -0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0)
 KEPT = 300  # files
 SAMPLING = Sampling(max_tokens=40)
 

