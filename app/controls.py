@@ -67,7 +67,7 @@ def _ask(cache: Cache, run: Run, labels: dict[int, str]) -> None:
             question.sampling,
             question.positions,
             job,
-            {d.name: d for control in found for d in control.directions},
+            {name: d for control in found for name, d in control.directions.items()},
         )
         texts, trouble = [run.steered.text, *texts], None
         scores = [{} for _ in texts]

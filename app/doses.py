@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 STRENGTHS = (-3.0, -2.0, -1.5, -1.0, -0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0)
 KEPT = 300  # files
+ROWS = 64  # of a batch: a live run that comes meanwhile waits for a step of it
 SAMPLING = Sampling(max_tokens=40)
 
 
@@ -89,22 +90,28 @@ def measure(engine: "Engine", asked: Asked, name: str, job: Job) -> "list[Cell]"
 
     if (known := load(name)) is not None:  # somebody else asked the same meanwhile
         return known
-    panel = engine.panel()
+    panel, cells = engine.panel(), []
     steering = engine.steering(chain(*asked.pushes), asked.positions)
-    model, cells = engine.model, []
-    for at, push in enumerate(asked.pushes):
+    parts = [(push, some) for push in asked.pushes for some in _parts(asked)]
+    for at, (push, strengths) in enumerate(parts):
 
-        def progress(share: float, before: int = at) -> None:
-            job.progress = (before + share) / len(asked.pushes)
+        def progress(_: str, done: int, total: int, before: int = at) -> None:
+            job.progress = (before + (done / total if total else 0.0)) / len(parts)
 
         cells += dosing.dose(
-            model, steering, push, asked.strengths, asked.questions, seeds=(asked.sampling.seed,),
+            engine.model, steering, push, strengths, asked.questions, seeds=(asked.sampling.seed,),
             sampling=asked.sampling, panel=panel, judges=asked.judges, progress=progress, should_stop=job.should_stop,
         )  # fmt: skip
         if job.should_stop():
             return cells
     save(name, cells)
     return cells
+
+
+def _parts(asked: Asked) -> list[tuple[float, ...]]:
+    """The strengths in groups of as many rows as one step may have."""
+    size = max(1, ROWS // max(1, len(asked.questions)))
+    return [asked.strengths[at : at + size] for at in range(0, len(asked.strengths), size)]
 
 
 def folder() -> Path:

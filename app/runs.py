@@ -355,7 +355,7 @@ class Run:
         if self.question.controls and self.question.edits:
             found = self.engine.controls(self.question.edits, seed=self.question.sampling.seed)
             more["others"] = [control.edits for control in found]
-            more["extra_directions"] = {d.name: d for control in found for d in control.directions}
+            more["extra_directions"] = {name: d for control in found for name, d in control.directions.items()}
             most = self.question.sampling.max_tokens
             self.others = [Other(control.name, control.kind, Answer(most=most)) for control in found]
         return more

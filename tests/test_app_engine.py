@@ -578,3 +578,20 @@ def test_after_the_model_the_judges_are_warmed_up_behind_live_runs(pair: Cache):
         time.sleep(0.01)
     assert engine.state == "ready"
     assert not engine.can_judge
+
+
+def test_controls_are_decoded_beside_the_answer_and_leave_it_as_it_is(engine: Engine):
+    asked = Question("the old king", "", (Edit(3, 2.0),), "answer", GREEDY)
+    alone, beside = (watched(Run(engine, q).start()) for q in (asked, replace(asked, controls=True)))
+    assert beside.phase == "done", beside.error
+    assert (beside.baseline.text, beside.steered.text) == (alone.baseline.text, alone.steered.text)
+    kinds = [other.kind for other in beside.others]
+    assert kinds.count("random") == 3
+    assert "flipped" in kinds
+    assert all(other.answer.ended for other in beside.others)
+    steps = engine.stream("the old king", (Edit(3, -2.0),), GREEDY, baseline=False)
+    flipped = beside.others[kinds.index("flipped")]
+    whole = "".join(step[0] or "" for step in steps)
+    assert flipped.answer.text
+    assert whole.startswith(flipped.answer.text)  # it may have been cut where it repeats itself
+    assert set(beside.record().others) == {other.name for other in beside.others}
