@@ -143,12 +143,16 @@ def _labels(cache: Cache) -> str:
 
 
 def _presets(cache: Cache) -> str:
+    from explorer.directions import bundled
     from explorer.presets import load
 
     presets = [preset for preset in load(cache) if preset.bundled]
-    silent = sorted({e.feature for p in presets for e in p.edits if cache.feature(e.feature).max <= 0})
+    edits, there = [e for p in presets for e in p.edits], bundled(cache)
+    silent = sorted({e.feature for e in edits if not e.direction and cache.feature(e.feature).max <= 0})
     if silent:
         raise ValueError(f"a preset steers features that never fire: {', '.join(map(str, silent))}")
+    if lost := sorted({e.target for e in edits if e.direction and e.direction not in there}):
+        raise ValueError(f"a preset steers along directions that did not come with the cache: {', '.join(lost)}")
     return f"{len(presets)} came with the cache"
 
 

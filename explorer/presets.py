@@ -6,8 +6,8 @@ import os
 import threading
 import tomllib
 import uuid
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,19 @@ LONGEST_NAME = 60
 _CHANGE = threading.Lock()
 """Held from reading a file to writing it again: sessions of the app are threads of one process."""
 _TEXTS = ("title", "description", "prompt", "positions")
+VERDICTS: dict[str, str] = {
+    "causes": "Turning it up makes the persona speak, and pushes of the same size elsewhere do not.",
+    "only reads": "It fires on the persona's words, but turning it up does not make the model speak like it.",
+    "untested": "Nobody has measured it against controls yet.",
+}
+RATES: dict[str, str] = {
+    "base": "Share of answers of this kind as the model is.",
+    "steered": "Share of answers of this kind with the preset.",
+    "random": "Share of answers of this kind with random directions of the same size, on average.",
+    "flipped": "Share of answers of this kind with the preset's sign flipped.",
+    "coherent": "Share of steered answers that are whole, fluent text.",
+}
+"""What is measured of a preset, each with its 95 % interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +48,8 @@ class Preset:
         prompt: A question that shows it well; "" where any will do.
         positions: Where it steers: one of `explorer.steering.POSITIONS`.
         bundled: Whether it came with the cache; the others are a person's own.
+        measured: How it did: `judge`, `n` (answers a figure), `verdict` (one of `VERDICTS`), and each of `RATES` that was measured as
+            (value, low, high); None where nobody measured.
     """
 
     name: str
@@ -44,6 +59,21 @@ class Preset:
     prompt: str = ""
     positions: str = "answer"
     bundled: bool = False
+    measured: Mapping[str, Any] | None = field(default=None, hash=False)
+
+    @property
+    def verdict(self) -> str:
+        """One of `VERDICTS`."""
+        return str((self.measured or {}).get("verdict", "untested"))
+
+    @property
+    def judge(self) -> str:
+        """Name of the judge that said which answers are of the preset's kind; "" where nobody measured."""
+        return str((self.measured or {}).get("judge", ""))
+
+    def rate(self, name: str) -> tuple[float, float, float] | None:
+        """One of `RATES` as (value, low, high); None where it was not measured."""
+        return (self.measured or {}).get(name)
 
 
 def load(cache: Cache) -> list[Preset]:
@@ -71,7 +101,9 @@ def save(cache: Cache, preset: Preset) -> Preset:
     if not name or len(name) > LONGEST_NAME:
         raise SteeringError(f"{name!r} is no name", expected=f"1 to {LONGEST_NAME} characters", do="Choose another")
     if not preset.edits:
-        raise SteeringError(f"{name!r} steers nothing", expected="at least one feature", do="Add a feature first")
+        raise SteeringError(
+            f"{name!r} steers nothing", expected="at least one edit", do="Add a feature or a direction first"
+        )
     if any(other.name == name for other in load(cache) if other.bundled):
         raise SteeringError(f"{name!r} came with the cache", do="Choose another name")
     kept = replace(preset, name=name, title=preset.title or name, bundled=False)
@@ -103,30 +135,59 @@ def _read(path: Path | None, cache: Cache) -> list[Preset]:
 def _preset(entry: dict[str, Any], path: Path, cache: Cache) -> Preset:
     name = str(entry.get("name", ""))
     try:
-        edits = tuple(
-            Edit(int(e["feature"]), float(e.get("strength", 1.0)), str(e.get("mode", "add"))) for e in entry["edits"]
-        )
+        edits = tuple(map(_edit, entry["edits"]))
     except (KeyError, TypeError, ValueError) as error:
         raise SteeringError(
             f"The edits of preset {name!r} in {path} make no sense ({error!r})",
-            expected='edits = [{ feature = 12, strength = 1.5, mode = "add" }]',
+            expected='edits = [{ feature = 12, strength = 1.5, mode = "add" }, { direction = "villain" }]',
             do="Mend the file",
         ) from error
     where = f"Preset {name!r} in {path}"
-    if len({e.feature for e in edits}) < len(edits):
+    if len({e.target for e in edits}) < len(edits):
         raise SteeringError(f"{where} names a feature twice", expected="each feature once", do="Mend the file")
     if wild := [e.strength for e in edits if not math.isfinite(e.strength)]:
         raise SteeringError(f"{where} has the strength {wild[0]}", expected="a finite number", do="Mend the file")
     texts = {key: str(entry[key]) for key in _TEXTS if key in entry}
     for what, value, known in (
-        *(("feature", e.feature, range(cache.n_features)) for e in edits),
+        *(("feature", e.feature, range(cache.n_features)) for e in edits if not e.direction),
         *(("mode", e.mode, STEERING_MODES) for e in edits),
         ("positions", texts.get("positions", "answer"), POSITIONS),
     ):
         if value not in known:
             expected = f"0 to {cache.n_features - 1}" if what == "feature" else ", ".join(map(str, known))
             raise SteeringError(f"{where} has the {what} {value!r}", expected=expected)
-    return replace(Preset(name, name, "", edits), **texts)
+    try:
+        measured = _measured(entry["measured"]) if "measured" in entry else None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SteeringError(
+            f"The measured figures of preset {name!r} in {path} make no sense ({error!r})",
+            expected=f"judge, n, verdict ({', '.join(VERDICTS)}), and rates such as steered = [0.9, 0.84, 0.94]",
+            do="Mend the file",
+        ) from error
+    return replace(Preset(name, name, "", edits, measured=measured), **texts)
+
+
+def _edit(entry: dict[str, Any]) -> Edit:
+    """An edit as files write it."""
+    if "direction" in entry and "feature" in entry:
+        raise ValueError("a feature and a direction in one edit")
+    how = float(entry.get("strength", 1.0)), str(entry.get("mode", "add"))
+    return Edit.of(f"~{entry['direction']}", *how) if "direction" in entry else Edit(int(entry["feature"]), *how)
+
+
+def _measured(entry: dict[str, Any]) -> dict[str, Any]:
+    """Figures as files write them, checked; what is no figure that is known here raises."""
+    found: dict[str, Any] = {}
+    for key, value in entry.items():
+        if key in RATES:
+            found[key] = rate, low, high = tuple(map(float, value))
+            if not 0 <= low <= rate <= high <= 1:
+                raise ValueError(f"{key} = {value}")
+        else:
+            found[key] = {"judge": str, "n": int, "verdict": str}[key](value)
+    if found.get("verdict", "untested") not in VERDICTS:
+        raise ValueError(found["verdict"])
+    return found
 
 
 def _write(path: Path, presets: Iterable[Preset]) -> None:
@@ -134,11 +195,13 @@ def _write(path: Path, presets: Iterable[Preset]) -> None:
     lines = ["# Presets of your own; the Steer page writes this file.\n"]
     for preset in presets:
         edits = ", ".join(
-            f"{{ feature = {e.feature}, strength = {e.strength!r}, mode = {_quoted(e.mode)} }}" for e in preset.edits
+            f"{{ {_lever(e)}, strength = {e.strength!r}, mode = {_quoted(e.mode)} }}" for e in preset.edits
         )
         texts = {"name": preset.name, **{key: getattr(preset, key) for key in _TEXTS}}
         lines.append("\n[[preset]]\n" + "".join(f"{key} = {_quoted(text)}\n" for key, text in texts.items()))
         lines.append(f"edits = [{edits}]\n")
+        if preset.measured:
+            lines.append("\n[preset.measured]\n" + "".join(f"{k} = {_value(v)}\n" for k, v in preset.measured.items()))
     fresh = path.with_suffix(f".{uuid.uuid4().hex}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -148,6 +211,15 @@ def _write(path: Path, presets: Iterable[Preset]) -> None:
         with contextlib.suppress(OSError):
             fresh.unlink()
         raise SteeringError(f"{path} cannot be written ({error})", do="Free space or mend its rights") from error
+
+
+def _lever(edit: Edit) -> str:
+    return f"direction = {_quoted(edit.direction)}" if edit.direction else f"feature = {edit.feature}"
+
+
+def _value(value: Any) -> str:
+    """A figure, or several, or a text, in TOML."""
+    return _quoted(value) if isinstance(value, str) else repr(list(value) if isinstance(value, tuple) else value)
 
 
 def _quoted(text: str) -> str:

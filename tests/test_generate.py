@@ -1,17 +1,20 @@
 """Decoding with a change a row: identity, independence of rows, and a model that is never left hooked."""
 
 import threading
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from explorer.directions import random_direction
 from explorer.errors import SteeringError
-from explorer.generate import Row, Steering, complete, draw, stream
+from explorer.generate import Row, Steering, _Edits, complete, draw, stream
 from explorer.model import LanguageModel
 from explorer.records import Edit, Sampling
+from explorer.steering import POSITIONS, STEERING_MODES
 from tests.helpers import ARCHITECTURES, TEXT, tiny_model
 
 GREEDY = Sampling(max_tokens=12, temperature=0, repetition_penalty=1.0)
@@ -119,7 +122,7 @@ def test_an_sae_that_reads_before_a_block_steers_what_comes_out_of_the_one_befor
 
 def test_positions_choose_what_is_steered(llama: LanguageModel):
     touched: dict[str, list[list[int]]] = {}
-    for positions in ("answer", "prompt", "all"):
+    for positions in POSITIONS:
         seen: list[list[int]] = []
 
         class Spy(Rods):
@@ -134,7 +137,144 @@ def test_positions_choose_what_is_steered(llama: LanguageModel):
         complete(llama, [Row(prompt(llama), (Edit(0, 1.0, "ablate"),))], Sampling(3, 0), at)
         touched[positions] = seen
     n = len(prompt(llama))
-    assert touched == {"answer": [[1]] * 3, "prompt": [[n]], "all": [[n], [1], [1]]}
+    assert touched == {"answer": [[1]] * 3, "prompt": [[n]], "all": [[n], [1], [1]], "first": [[1]]}
+
+
+def stepped(model: LanguageModel, row: Row, at: Steering, others: tuple[Row, ...] = ()) -> list[torch.Tensor]:
+    """The stream that every block gives out in the first step of a batch, at the row's own tokens."""
+    seen: list[torch.Tensor] = []
+    handles = []
+    try:
+        with_edits = stream(model, [row, *others], Sampling(1, 0, repetition_penalty=1.0), at)
+        applied = _Edits.applied
+
+        def spying(self: _Edits, state: object):  # our hooks come after those that edit
+            stack = ExitStack()
+            stack.enter_context(applied(self, state))  # type: ignore[arg-type]
+            for block in model.blocks:
+                hook = block.register_forward_hook(
+                    lambda _m, _i, out: seen.append((out if isinstance(out, torch.Tensor) else out[0])[0])
+                )
+                handles.append(hook)
+                stack.callback(hook.remove)
+            return stack
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(_Edits, "applied", spying)
+            list(with_edits)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [one[-len(row.prompt) :] for one in seen]
+
+
+LEVERS = {"feature": Edit(3, 0.5), "direction": Edit(direction="low", strength=0.5)}
+
+
+def both(model: LanguageModel, positions: str) -> Steering:
+    """Features after block 1, a direction after block 0 and one before block 2, which is after block 1."""
+    low = random_direction(15.0, model.d_model, "blocks.0.hook_resid_post", 11, "low")
+    high = random_direction(15.0, model.d_model, "blocks.2.hook_resid_pre", 12, "high")
+    directions = {"low": replace(low, base=0.5), "high": high}
+    return replace(steering(model, positions), directions=directions)
+
+
+@pytest.mark.parametrize("kind", LEVERS)
+@pytest.mark.parametrize("name", STEERING_MODES)
+def test_every_mode_leaves_other_positions_and_other_rows_untouched(llama: LanguageModel, name: str, kind: str):
+    edit = replace(LEVERS[kind], mode=name)
+    tokens, block = prompt(llama), 1 if kind == "feature" else 0
+    plain = stepped(llama, Row(tokens), both(llama, "all"))
+    for positions, first in (("answer", len(tokens) - 1), ("first", len(tokens) - 1), ("all", 0), ("prompt", 0)):
+        changed = stepped(llama, Row(tokens, (edit,)), both(llama, positions))
+        assert torch.equal(changed[block][:first], plain[block][:first]), positions
+        assert not torch.equal(changed[block][first:], plain[block][first:]) or name == "cap", positions
+        bystander = stepped(llama, Row(tokens), both(llama, positions), (Row(tokens, (edit,)),))
+        torch.testing.assert_close(bystander[2], plain[2])
+
+
+@pytest.mark.parametrize("kind", LEVERS)
+@pytest.mark.parametrize("name", [name for name, entry in STEERING_MODES.items() if entry.neutral is not None])
+def test_a_mode_at_its_neutral_value_equals_the_baseline_token_for_token(llama: LanguageModel, name: str, kind: str):
+    edit = replace(LEVERS[kind], mode=name, strength=STEERING_MODES[name].neutral)
+    rows = [Row(prompt(llama), seed=5), Row(prompt(llama), (edit,), seed=5)]
+    baseline, steered = complete(llama, rows, WARM, both(llama, "all"))
+    assert baseline == steered
+
+
+def test_edits_at_several_layers_at_once_equal_applying_each_by_hand_at_its_layer(model: LanguageModel):
+    edits = (
+        Edit(3, 0.5, "add"),
+        Edit(2, 0.2, "clamp"),
+        Edit(direction="low", strength=0.7, mode="orthogonal"),
+        Edit(direction="high", strength=-1.0, mode="add"),
+    )
+    at = both(model, "all")
+    low, high, rods = at.directions["low"], at.directions["high"], Rods(model.d_model)
+    unit = torch.from_numpy(low.unit)
+
+    def after_0(value: torch.Tensor, hook: object) -> torch.Tensor:
+        return value + (0.7 * 15.0 + 0.5 - value @ unit)[..., None] * unit
+
+    def after_1(value: torch.Tensor, hook: object) -> torch.Tensor:
+        held = (0.2 * 20.0 - (value @ rods.direction(2)).relu())[..., None] * rods.direction(2)
+        return value + 0.5 * 20.0 * rods.direction(3) + held - torch.from_numpy(high.vector)
+
+    hooks = [("blocks.0.hook_resid_post", after_0), ("blocks.1.hook_resid_post", after_1)]
+    ids, ours = list(prompt(model)), []
+    for _ in range(6):
+        logits = model.bridge.run_with_hooks(torch.tensor([ids]), fwd_hooks=hooks)
+        ours.append(int(logits[0, -1].argmax()))
+        ids.append(ours[-1])
+        if ours[-1] in model.eos_ids:
+            break
+    rows = [Row(prompt(model, TEXT[1] + TEXT[2])), Row(prompt(model), edits)]  # the shorter row is padded
+    assert complete(model, rows, Sampling(6, 0, repetition_penalty=1.0), at)[1] == ours
+
+
+@pytest.mark.parametrize("positions", ["answer", "all"])
+def test_an_answer_that_is_taken_up_again_goes_on_as_it_would_have(llama: LanguageModel, positions: str):
+    edits = (Edit(3, 0.7), Edit(direction="low", strength=0.5, mode="clamp"))
+    at, tokens = both(llama, positions), prompt(llama)
+    whole = complete(llama, [Row(tokens, edits)], GREEDY, at)[0]
+    for said in (1, 4):
+        begun = Row((*tokens, *whole[:said]), edits, said=said)
+        assert complete(llama, [begun], GREEDY, at)[0][: len(whole) - said] == whole[said:]
+
+
+def test_directions_alone_need_no_sae_and_unknown_ones_are_refused(llama: LanguageModel):
+    at = replace(both(llama, "all"), coder=None)
+    rows = [Row(prompt(llama)), Row(prompt(llama), (Edit(direction="low", strength=3.0),))]
+    baseline, steered = complete(llama, rows, GREEDY, at)
+    assert baseline != steered
+    for edit, said in [
+        (Edit(direction="lost"), "no direction 'lost'.*one of low, high"),
+        (Edit(3), "no SAE was given"),
+        (Edit(direction="wide"), "vectors of length 40"),
+        (Edit(direction="mlp"), "cannot be steered"),
+    ]:
+        more = {"wide": random_direction(1.0, 40, "blocks.0.hook_resid_post", 1, "wide")} if "w" in edit.target else {}
+        more |= {"mlp": random_direction(1.0, 32, "blocks.0.hook_mlp_out", 1, "mlp")} if "mlp" in edit.target else {}
+        with pytest.raises(SteeringError, match=said):
+            complete(llama, [Row(prompt(llama), (edit,))], GREEDY, replace(at, directions={**at.directions, **more}))
+
+
+def test_no_layer_stays_hooked_when_one_of_several_fails(llama: LanguageModel):
+    bare, before = hooks(llama), llama.logits(torch.tensor([prompt(llama)]))
+
+    class Broken(Rods):
+        def read(self, feature: int):
+            def fail(resid: torch.Tensor) -> torch.Tensor:
+                raise RuntimeError("broken")
+
+            return fail
+
+    at = replace(both(llama, "all"), coder=Broken(llama.d_model))  # type: ignore[arg-type]
+    edits = (Edit(direction="low"), Edit(1, 1.0, "clamp"), Edit(direction="high"))
+    with pytest.raises(RuntimeError, match="broken"):
+        complete(llama, [Row(prompt(llama), edits)], GREEDY, at)
+    assert hooks(llama) == bare
+    assert torch.equal(llama.logits(torch.tensor([prompt(llama)])), before)
 
 
 def test_the_model_is_unhooked_after_an_exception_a_cancel_and_a_closed_stream(llama: LanguageModel):

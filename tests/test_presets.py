@@ -7,7 +7,7 @@ import pytest
 
 from explorer.cache import Cache
 from explorer.errors import SteeringError
-from explorer.presets import Preset, load, own, remove, save
+from explorer.presets import RATES, VERDICTS, Preset, load, own, remove, save
 from explorer.records import Edit
 from tests.helpers_cache import HOSTILE, fake_cache
 
@@ -19,6 +19,7 @@ description = "Speaks like a king."
 prompt = "What should I have for breakfast?"
 edits = [{ feature = 3, strength = 1.5 }, { feature = 4, strength = -1, mode = "clamp" }]
 """
+MEASURED = '[[preset]]\nname = "a"\nedits = [{ feature = 1 }]\n[preset.measured]\n'
 
 
 @pytest.fixture
@@ -42,6 +43,29 @@ def test_any_text_comes_back_as_it_was_saved(cache: Cache, text: str):
     kept = save(cache, Preset("x" + text, text, text, (Edit(1, 0.1 + 0.2, "ablate"),), prompt=text))
     assert load(cache)[-1] == kept
     assert kept.description == text
+
+
+def test_directions_and_what_was_measured_come_back_as_they_were_saved(cache: Cache):
+    measured = {
+        "judge": "malice",
+        "n": 120,
+        "steered": (0.9, 0.84, 0.94),
+        "base": (0.0, 0.0, 0.03),
+        "verdict": "causes",
+    }
+    edits = (Edit(direction="villain", strength=0.7, mode="cap"), Edit(2))
+    kept = save(cache, Preset("mine", "", "", edits, positions="first", measured=measured))
+    found = load(cache)[-1]
+    assert found == kept
+    assert found.edits == edits
+    assert (found.judge, found.verdict, found.rate("steered")) == ("malice", "causes", (0.9, 0.84, 0.94))
+    assert found.rate("random") is None
+    assert hash(found) == hash(kept)
+    assert load(cache)[0].verdict == "untested"
+
+
+def test_what_was_measured_has_a_word_for_every_verdict_and_figure():
+    assert all(text.endswith(".") for text in (*VERDICTS.values(), *RATES.values()))
 
 
 def test_saving_again_replaces_and_removing_forgets(cache: Cache):
@@ -77,6 +101,14 @@ def test_what_cannot_be_kept_is_refused_in_words(cache: Cache, preset: Preset, s
         ('[[preset]]\nname = "a"\nedits = [{ feature = "b" }]', "make no sense"),
         ('[[preset]]\nname = "a"\nedits = [{ feature = 16 }]', "feature 16"),
         ('[[preset]]\nname = "a"\nedits = [{ feature = 1, mode = "shout" }]', "mode 'shout'"),
+        ('[[preset]]\nname = "a"\nedits = [{ direction = "No!" }]', "make no sense"),
+        ('[[preset]]\nname = "a"\nedits = [{ feature = 1, direction = "b" }]', "make no sense"),
+        ('[[preset]]\nname = "a"\nedits = [{ direction = "b" }, { direction = "b" }]', "a feature twice"),
+        (MEASURED + 'verdict = "perhaps"', "figures of preset 'a'"),
+        (MEASURED + "steered = [0.5, 0.6, 0.7]", "figures of preset 'a'"),
+        (MEASURED + "steered = [50, 40, 60]", "figures of preset 'a'"),
+        (MEASURED + "steered = 0.5", "figures of preset 'a'"),
+        (MEASURED + "joy = 1", "figures of preset 'a'"),
         ('[[preset]]\nname = "a"\nedits = [{ feature = 1 }, { feature = 1 }]', "a feature twice"),
         ('[[preset]]\nname = "a"\nedits = [{ feature = 1, strength = nan }]', "strength nan"),
         ('[[preset]]\nname = "a"\nedits = [{ feature = 1, strength = -inf }]', "strength -inf"),

@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from explorer.cli import browsing, labelling, making, recording, serving, steering
+from explorer.cli import browsing, directing, labelling, making, recording, serving, steering
 from explorer.cli.console import say
 from explorer.errors import ExplorerError, UsageError
 
@@ -29,6 +29,7 @@ app = typer.Typer(
 for part in (making, browsing, steering, recording, serving):
     part.register(app)
 app.add_typer(labelling.app, name="labels")
+app.add_typer(directing.app, name="directions")
 
 _ClickException: Any = typer.BadParameter.__mro__[2]  # typer carries its own copy of click and exports no more of it
 

@@ -26,13 +26,17 @@ def steer(
     edit: Annotated[
         list[str] | None,
         typer.Option(
-            "--edit", "-e", help="FEATURE, FEATURE:STRENGTH or FEATURE:STRENGTH:MODE; may be given several times."
+            "--edit",
+            "-e",
+            help="FEATURE, FEATURE:STRENGTH or FEATURE:STRENGTH:MODE, or ~NAME of a direction instead of FEATURE; may be given several times.",
         ),
     ] = None,
     preset: Annotated[
         str, typer.Option("--preset", "-p", help="A named set of edits of the cache or of your own.")
     ] = "",
-    positions: Annotated[str, typer.Option(help="answer, prompt or all; the preset's by default, else answer.")] = "",
+    positions: Annotated[
+        str, typer.Option(help="answer, prompt, all or first; the preset's by default, else answer.")
+    ] = "",
     system: Annotated[str, typer.Option(help="A system prompt.")] = "",
     plain: Annotated[
         bool, typer.Option("--plain", help="Let the model go on from the prompt, without a chat template.")
@@ -48,8 +52,9 @@ def steer(
     dtype: Dtype = "auto",
     as_json: JSON = False,
 ) -> None:
-    """Ask the model a question twice: as it is, and with features turned up, down or off."""
+    """Ask the model a question twice: as it is, and with features or directions turned up, down or off."""
     from explorer.cache import Cache
+    from explorer.directions import known
 
     opened = Cache.open(cache)
     chosen = _preset(opened, preset)
@@ -58,6 +63,7 @@ def steer(
     if not edits:
         raise UsageError("There is nothing to steer with", do="Give --edit FEATURE:STRENGTH or --preset NAME")
     sampling = Sampling(max_tokens, temperature, top_p, repetition_penalty, seed)
+    directions = known(opened) if any(e.direction for e in edits) else {}
 
     from explorer.generate import Row, Steering, stream
     from explorer.model import LanguageModel
@@ -66,20 +72,24 @@ def steer(
     with progress("loading the model") as tick:
         tick("loading the model", None)
         live = LanguageModel.load(model or opened.manifest.model, device=device, dtype=dtype)
-        coder = SparseCoder.load(
-            sae or opened.sae_folder or opened.manifest.sae,
-            device=str(live.device),
-            hook_point=opened.manifest.hook_point,
-        )
-        opened.require(model=(live.name, live.fingerprint), sae=(coder.source, coder.fingerprint))
-        maxima = {e.feature: opened.feature(e.feature).max for e in edits}
+        opened.require(model=(live.name, live.fingerprint))
+        coder, features = None, {e.feature for e in edits if not e.direction}
+        if features:
+            coder = SparseCoder.load(
+                sae or opened.sae_folder or opened.manifest.sae,
+                device=str(live.device),
+                hook_point=opened.manifest.hook_point,
+            )
+            opened.require(sae=(coder.source, coder.fingerprint))
+        maxima = {feature: opened.feature(feature).max for feature in features}
         messages = [{"role": "system", "content": system}] if system else []
         messages.append({"role": "user", "content": prompt})
         chat = live.has_template and not plain
         document = live.chat_document(messages, add_generation_prompt=True) if chat else live.text_document(prompt)
         rows = [Row(document.tokens, (), seed), Row(document.tokens, tuple(edits), seed)]
         answers: list[list[int]] = [[], []]
-        for done, step in enumerate(stream(live, rows, sampling, Steering(coder, maxima, places)), 1):
+        steering = Steering(coder, maxima, places, directions)
+        for done, step in enumerate(stream(live, rows, sampling, steering), 1):
             tick("answering", done, max_tokens)
             for answer, token in zip(answers, step, strict=True):
                 if token is not None and token not in live.eos_ids:
@@ -87,16 +97,19 @@ def steer(
     texts = [live.vocabulary.text(answer) for answer in answers]
     if as_json:
         plain_edits = [
-            {"feature": e.feature, "strength": e.strength, "mode": e.mode, "maximum": maxima[e.feature]} for e in edits
+            ({"direction": e.direction} if e.direction else {"feature": e.feature})
+            | {"strength": e.strength, "mode": e.mode}
+            | {"maximum": directions[e.direction].norm if e.direction else maxima[e.feature]}
+            for e in edits
         ]
         emit_json({"prompt": prompt, "edits": plain_edits, "seed": seed, "baseline": texts[0], "steered": texts[1]})
         return
-    names = ", ".join(f"{e.mode} #{e.feature} at {e.strength:g}" for e in edits)
+    names = ", ".join(f"{e.mode} {e.target if e.direction else f'#{e.feature}'} at {e.strength:g}" for e in edits)
     table(prompt, ("", "answer"), [("as it is", texts[0].strip()), (names, texts[1].strip())])
 
 
 def read_edit(text: str) -> Edit:
-    """`FEATURE[:STRENGTH[:MODE]]` as an edit.
+    """`FEATURE[:STRENGTH[:MODE]]` as an edit, with `~NAME` in the feature's place for a direction.
 
     Raises:
         UsageError: If it is not of that form.
@@ -105,7 +118,7 @@ def read_edit(text: str) -> Edit:
     try:
         if len(parts) > 3:
             raise ValueError
-        edit = Edit(int(parts[0]), float(parts[1]) if len(parts) > 1 else 1.0, parts[2] if len(parts) > 2 else "add")
+        edit = Edit.of(parts[0], float(parts[1]) if len(parts) > 1 else 1.0, parts[2] if len(parts) > 2 else "add")
         if not math.isfinite(edit.strength) or edit.mode not in STEERING_MODES:
             raise ValueError
         return edit
@@ -113,7 +126,7 @@ def read_edit(text: str) -> Edit:
         raise UsageError(
             f"{text!r} is no edit",
             expected=f"FEATURE, FEATURE:STRENGTH or FEATURE:STRENGTH:MODE, the mode one of {', '.join(STEERING_MODES)}",
-            do="For example 1930:1.5:add",
+            do="For example 1930:1.5:add, or ~villain:1:add for a direction",
         ) from None
 
 
