@@ -16,14 +16,14 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     ("words", {"errors", "records", "text", "offensive", "packaged", "windows", "intervals", "steering", "repetition"}),
     ("disk", {"schema", "cache"}),
-    ("reading", {"search", "label_files", "labels", "presets", "scripts"}),
+    ("reading", {"search", "label_files", "labels", "presets"}),
     ("model", {"hooks", "model"}),
     ("sparse", {"sae"}),
     ("evidence", {"evidence", "corpus"}),
-    ("live", {"generate", "directions", "dosing"}),
+    ("live", {"generate", "directions", "dosing", "sheets"}),
     ("judges", {"embedding", "traits", "fluency", "endpoint", "judging"}),
     ("making", {"sampling", "training", "statistics", "logits", "neighbours"}),
-    ("wiring", {"build", "check", "report", "recipe", "recording"}),
+    ("wiring", {"build", "check", "report", "recipe", "scripts", "recording"}),
     ("command line", {"cli", "__main__"}),
 ]
 TORCH_FREE = {
@@ -38,6 +38,7 @@ TORCH_FREE = {
     "endpoint",
     "judging",
     "dosing",
+    "sheets",
     "schema",
     "cache",
     "search",
