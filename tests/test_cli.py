@@ -127,13 +127,20 @@ def test_a_reader_that_has_seen_enough_is_no_failure():
 
 @pytest.mark.parametrize(
     ("text", "edit"),
-    [("7", Edit(7)), ("#7", Edit(7)), ("7:1.5", Edit(7, 1.5)), ("7:-2:clamp", Edit(7, -2.0, "clamp"))],
+    [
+        ("7", Edit(7)),
+        ("#7", Edit(7)),
+        ("7:1.5", Edit(7, 1.5)),
+        ("7:-2:clamp", Edit(7, -2.0, "clamp")),
+        ("~villain", Edit(direction="villain")),
+        ("~mr-2:0.5:cap", Edit(-1, 0.5, "cap", "mr-2")),
+    ],
 )
 def test_edits_are_written_as_feature_strength_mode(text, edit):
     assert read_edit(text) == edit
 
 
-@pytest.mark.parametrize("text", ["", "king", "1:2:add:4", "1:much", "1.5"])
+@pytest.mark.parametrize("text", ["", "king", "1:2:add:4", "1:much", "1.5", "-1", "~", "~No:1"])
 def test_what_is_no_edit_is_wrong_use(text):
     with pytest.raises(UsageError, match="FEATURE:STRENGTH"):
         read_edit(text)
@@ -207,6 +214,36 @@ systems = ["You are a king."]
 """
 
 
+def directed(capsys, tmp_path, done) -> None:
+    """A direction is made of two sets of texts, steered, listed, compared with features, and forgotten."""
+    cache = "caches/mine"
+    (tmp_path / "with.txt").write_text("I rule the world!\n\nKneel before me.\nHa ha ha, you fools.\n")
+    (tmp_path / "without.txt").write_text("The fox jumps.\nThe dog is lazy.\n")
+    files = ("--with", "with.txt", "--without", "without.txt")
+    made = done("directions", "make", cache, "villain", *files, "--title", "Villain")
+    assert (made["n_positive"], made["n_negative"], made["hook_point"]) == (3, 2, "blocks.1.hook_resid_post")
+    rows = ["text,label", '"I rule, and you do not.",1', "The fox jumps.,0", "The dog is lazy.,0"]
+    (tmp_path / "both.csv").write_text("\n".join(rows))
+    low = ("--hook", "blocks.0.hook_resid_post", "--bundle")
+    assert done("directions", "make", cache, "low", "--with", "both.csv", *low)["n_negative"] == 2
+    assert run(capsys, "directions", "make", cache, "low", "--with", "with.txt")[0] == 2
+    listed = json.loads(run(capsys, "directions", "list", cache, "--json")[1])
+    assert [(d["name"], d["bundled"]) for d in listed] == [("low", True), ("villain", False)]
+    assert "~villain" in run(capsys, "directions", "list", cache)[1]
+    shown = json.loads(run(capsys, "directions", "show", cache, "villain", "--json", "--limit", "3")[1])
+    assert [f["cosine"] for f in shown["nearest"]] == sorted((f["cosine"] for f in shown["nearest"]), reverse=True)
+    assert "lies at blocks.0" in run(capsys, "directions", "show", cache, "low")[1].replace("\n", " ")
+    edits = ("--edit", "~villain:0:add", "--edit", "~low:0:add", "--max-tokens", "8", "--positions", "first")
+    steered = done("steer", cache, "Hello", *edits)
+    assert steered["baseline"] == steered["steered"]
+    assert steered["edits"][0] == {"direction": "villain", "strength": 0.0, "mode": "add", "maximum": made["norm"]}
+    assert run(capsys, "directions", "remove", cache, "low")[0] == 1
+    assert run(capsys, "directions", "remove", cache, "~villain")[0] == 0
+    code, _, err = run(capsys, "steer", cache, "Hello", "--edit", "~villain", "--dtype", "float32")
+    assert code == 1
+    assert "no direction 'villain'" in err
+
+
 def test_a_world_of_ones_own_from_corpus_to_steering(capsys, tmp_path, monkeypatch):
     from tests.helpers import tiny_folder
 
@@ -238,5 +275,6 @@ def test_a_world_of_ones_own_from_corpus_to_steering(capsys, tmp_path, monkeypat
     assert steered["baseline"] == steered["steered"]  # nothing added is nothing changed
     assert run(capsys, "steer", "caches/mine", "Hello")[0] == 2
     assert run(capsys, "steer", "caches/mine", "Hello", "--edit", "64:1", "--dtype", "float32")[0] == 1
+    directed(capsys, tmp_path, done)
     checked = json.loads(run(capsys, "check", "caches/mine", "--model", model, "--sae", "sae", "--json")[1])
     assert all(finding["ok"] for finding in checked)

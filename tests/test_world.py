@@ -8,6 +8,7 @@ import pytest
 
 from explorer.cache import Cache
 from explorer.check import check
+from explorer.directions import bundled
 from explorer.evidence import REASONS
 from explorer.label_files import BUNDLED, read_file
 from explorer.offensive import drop
@@ -79,13 +80,14 @@ def test_at_least_120_features_carry_a_label_that_was_read_from_their_examples(c
     assert {label.note for label in labels} == {"read from 20 examples"}
 
 
-def test_every_feature_of_a_preset_carries_a_label(cache: Cache):
+def test_every_feature_of_a_preset_carries_a_label_and_its_directions_came_with_the_cache(cache: Cache):
     assert cache.bundled_labels
     named = {label.feature for label in read_file(cache.bundled_labels)}
     presets = {preset.name: preset for preset in load(cache)}
     assert {"cruel", "jubilant", "regal"} <= presets.keys()
     for preset in presets.values():
-        assert {edit.feature for edit in preset.edits} <= named, preset.name
+        assert {edit.feature for edit in preset.edits if not edit.direction} <= named, preset.name
+        assert {edit.direction for edit in preset.edits if edit.direction} <= bundled(cache), preset.name
 
 
 def test_the_report_has_its_figures_and_their_targets_and_the_table_of_layers():

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from explorer.cache import Cache
+from explorer.directions import known
 from explorer.generate import Row, Steering, complete
 from explorer.model import LanguageModel
 from explorer.records import Edit, Sampling
@@ -44,11 +45,11 @@ def test_answers_steered_with_the_cruel_preset_light_up_its_features_when_they_a
     model, coder, cache: Cache
 ):
     edits = preset(cache, "cruel")
-    maxima = {edit.feature: cache.feature(edit.feature).max for edit in edits}
+    features = [edit.feature for edit in edits if not edit.direction]
+    maxima = {feature: cache.feature(feature).max for feature in features}
     prompts = [ask(model, question) for question in QUESTIONS]
     rows = [Row(prompt, side, seed) for seed, prompt in enumerate(prompts) for side in ((), edits)]
-    answers = complete(model, rows, Sampling(max_tokens=48), Steering(coder, maxima))
-    features = [edit.feature for edit in edits]
+    answers = complete(model, rows, Sampling(max_tokens=48), Steering(coder, maxima, directions=known(cache)))
     lit = [share(model, coder, row.prompt, answer, features) for row, answer in zip(rows, answers, strict=True)]
     baseline, steered = sum(lit[0::2]) / len(prompts), sum(lit[1::2]) / len(prompts)
     assert steered > 3 * baseline + 0.005, (baseline, steered)
