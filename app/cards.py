@@ -2,48 +2,42 @@
 
 from collections.abc import Mapping
 from html import escape
-from typing import Any
 
 from app.facts import veiled
 from explorer.cache import Cache
-from explorer.presets import Preset
+from explorer.presets import VERDICTS, Preset
 from explorer.steering import STEERING_MODES
 
 LEVERS = 3
-VERDICTS: dict[str, tuple[str, str]] = {
-    "causes": ("causal", "Turning it up changes the answers; random directions of the same length do not."),
-    "only reads": ("plain", "It fires on such text, but turning it up does not bring such answers about."),
-    "untested": ("plain", "Nobody has measured yet what turning it up does."),
-}
-"""Verdict -> its look, and what it means."""
-_BARS = (("rate", "turned up"), ("base", "as it is"), ("random", "random push"))
+_BARS = {"steered": "turned up", "base": "as it is", "random": "random push"}
+_ROUND = {"causes": "causal"}
 
 
 def card(cache: Cache, preset: Preset, labels: Mapping[int, str]) -> str:
     """A preset as HTML: title, verdict, what is turned, and its figures against the controls."""
-    measured: Mapping[str, Any] = getattr(preset, "measured", None) or {}
-    verdict = measured.get("verdict", "untested")
-    look, meaning = VERDICTS.get(verdict, VERDICTS["untested"])
+    verdict = preset.verdict
     return (
-        f'<h3 class="words">{veiled(preset.title)} <span class="tag {look}" title="{escape(meaning)}">'
-        f'{escape(verdict)}</span></h3><p class="words">{veiled(preset.description)}</p>'
-        f'<p class="levers words">{_levers(cache, preset, labels)}</p>{figures(measured)}'
+        f'<h3 class="words">{veiled(preset.title)} <span class="tag {_ROUND.get(verdict, "plain")}" '
+        f'title="{escape(VERDICTS.get(verdict, ""))}">{escape(verdict)}</span></h3>'
+        f'<p class="words">{veiled(preset.description)}</p>'
+        f'<p class="levers words">{_levers(cache, preset, labels)}</p>{figures(preset)}'
     )
 
 
-def figures(measured: Mapping[str, Any]) -> str:
-    """What was measured: a bar each for the preset, the model by itself, and random directions; "" where nothing was."""
-    if "rate" not in measured:
-        return '<p class="say">Not measured: try it and judge for yourself.</p>'
+def figures(preset: Preset) -> str:
+    """What was measured: a bar each for the preset, the model by itself, and random directions."""
+    rates = {name: preset.rate(name) for name in _BARS}
     bars = "".join(
-        f'<div class="{key}"><span>{said}</span><i><b style="width:{100 * min(1.0, max(0.0, measured[key])):.1f}%"></b></i>'
-        f"<span>{100 * measured[key]:.0f} %</span></div>"
-        for key, said in _BARS
-        if measured.get(key) is not None
+        f'<div class="{name}" title="95 % interval: {100 * rate[1]:.0f} to {100 * rate[2]:.0f} %"><span>{_BARS[name]}</span>'
+        f'<i><b style="width:{100 * rate[0]:.1f}%"></b></i><span>{100 * rate[0]:.0f} %</span></div>'
+        for name, rate in rates.items()
+        if rate
     )
-    facts = [str(measured.get("word") or measured.get("trait") or "with the trait")]
-    facts += [f"n = {measured['n']:,}"] if "n" in measured else []
-    facts += [f"{100 * measured['fluent']:.0f} % fluent"] if measured.get("fluent") is not None else []
+    if not bars:
+        return '<p class="say">Not measured: try it and judge for yourself.</p>'
+    facts = [f"answers judged {preset.judge}" if preset.judge else "answers of this kind"]
+    facts += [f"n = {(preset.measured or {})['n']:,}"] if "n" in (preset.measured or {}) else []
+    facts += [f"{100 * whole[0]:.0f} % coherent"] if (whole := preset.rate("coherent")) else []
     return f'<div class="figures num">{bars}</div><p class="say num">{escape(" · ".join(facts))}</p>'
 
 
@@ -51,8 +45,8 @@ def _levers(cache: Cache, preset: Preset, labels: Mapping[int, str]) -> str:
     """The features and directions of a preset, by name, with their strengths."""
     names = []
     for edit in preset.edits[:LEVERS]:
-        name = labels.get(edit.feature) or cache.feature(edit.feature).title if edit.feature >= 0 else "direction"
-        target = f"~{getattr(edit, 'direction', '')}" if edit.feature < 0 else f"#{edit.feature}"
+        name = "direction" if edit.direction else labels.get(edit.feature) or cache.feature(edit.feature).title
+        target = edit.target if edit.direction else f"#{edit.feature}"
         mode = STEERING_MODES[edit.mode]
         strength = f"{edit.strength:+.2g}".replace("-", "−") if mode.uses_strength else mode.label.lower()
         names.append(

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from explorer.model import LanguageModel
     from explorer.sae import SparseCoder
 
-CONTROLS = 3
-"""How many controls are made of which the first is shown: as many as the app makes live, so that both show the same one."""
-
 
 def record(
     model: "LanguageModel",
@@ -48,7 +45,12 @@ def record(
         told = _answer(model, coder, cache, step, step.at(stop), list(wanted))
         about = {"prompt": step.prompt, "edits": [asdict(edit) for edit in step.at(stop)]}
         for name, key in wanted.items():
-            answers[key] = {**about, "answer": name, **asdict(told[name])}
+            answers[key] = {
+                **about,
+                **({"edits": []} if name == "baseline" else {}),
+                "answer": name,
+                **asdict(told[name]),
+            }
     made = cache.manifest
     said = {
         "model": made.model,
@@ -83,10 +85,10 @@ def _answer(
     if step.control in names:
         from explorer.dosing import controls
 
-        found = controls(edits, steering, n=CONTROLS, seed=step.sampling.seed)
+        found = controls(edits, steering, n=1, seed=step.sampling.seed)
         control = next(c for c in found if c.kind == step.control)
         rows[step.control] = control.edits
-        steering = Steering(coder, maxima, step.positions, {**directions, **{d.name: d for d in control.directions}})
+        steering = Steering(coder, maxima, step.positions, {**directions, **control.directions})
     if model.has_template:
         system = [{"role": "system", "content": step.system}] if step.system else []
         prompt = model.chat_document([*system, {"role": "user", "content": step.prompt}], add_generation_prompt=True)

@@ -14,6 +14,7 @@ from typing import Any
 
 from explorer import presets
 from explorer.cache import Cache
+from explorer.dosing import scaled
 from explorer.errors import ScriptError
 from explorer.packaged import home
 from explorer.records import Edit, Sampling
@@ -197,18 +198,6 @@ def recordings(script: Script, cache: Cache) -> dict[str, Recorded]:
 def recordings_path(path: Path) -> Path:
     """Where the recordings of a script lie."""
     return path.with_name(path.stem + RECORDED)
-
-
-def scaled(edits: Sequence[Edit], strength: float) -> tuple[Edit, ...]:
-    """The strongest edit set to `strength`, the others in proportion; what has no strength stays."""
-    moving = [e for e in edits if STEERING_MODES[e.mode].uses_strength]
-    strongest = max((e.strength for e in moving), key=abs, default=0.0)
-    return tuple(
-        replace(e, strength=round(e.strength * strength / strongest if strongest else strength, 4) + 0.0)
-        if e in moving
-        else e
-        for e in edits
-    )
 
 
 class _Wrong(Exception):

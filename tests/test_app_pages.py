@@ -178,3 +178,49 @@ def test_two_caches_of_one_name_are_both_offered(world: Path, monkeypatch: pytes
     fake_cache(world / "deeper" / "same", 8)
     monkeypatch.setenv("PERSONA_EXPLORER_CACHES", os.pathsep.join([str(world), str(world / "deeper")]))
     assert list(resources.caches()) == ["same", "same-2"]
+
+
+MEASURED = """
+[[preset]]
+name = "grim"
+title = "Grim, you idiot"
+description = "A <villain>."
+edits = [{ feature = 5, strength = 2.0 }, { feature = 6, strength = -0.5 }]
+[preset.measured]
+judge = "malice"
+n = 108
+verdict = "causes"
+base = [0.04, 0.01, 0.09]
+steered = [0.81, 0.72, 0.87]
+random = [0.05, 0.03, 0.06]
+coherent = [0.88, 0.8, 0.93]
+
+[[preset]]
+name = "wry"
+edits = [{ feature = 7 }]
+[preset.measured]
+judge = "sarcasm"
+n = 108
+verdict = "only reads"
+base = [0.06, 0.03, 0.12]
+steered = [0.11, 0.06, 0.19]
+random = [0.06, 0.04, 0.08]
+"""
+
+
+def test_a_persona_card_tells_its_figures_against_the_controls_and_where_it_failed(cache: Cache):
+    (cache.path / "presets.toml").write_text(MEASURED)
+    presets.save(cache, Preset("mine", "", "", (Edit(8, 1.0, "ablate"),)))
+    grim, wry, mine = (h.value for h in run_page().html if "<h3" in h.value)
+    plain = re.sub("<[^>]*>", " ", grim)
+    assert re.search(r"turned up +81 % +as it is +4 % +random push +5 %", plain)
+    assert "answers judged malice · n = 108 · 88 % coherent" in plain
+    assert "#5" in plain
+    assert "#6" in plain
+    assert 'class="tag causal"' in grim
+    assert "A &lt;villain&gt;." in grim
+    assert "idiot</span>" in grim
+    assert ">only reads</span>" in wry
+    assert "11 %" in wry
+    assert ">untested</span>" in mine
+    assert "Not measured" in mine

@@ -17,7 +17,8 @@ export default function () {
       event.preventDefault();
       event.stopImmediatePropagation();
       const key = SENT[event.key];
-      document.body.dispatchEvent(new KeyboardEvent("keydown", { key, code: key, bubbles: true }));
+      for (const type of ["keydown", "keyup"]) // without the second it would count as held down
+        document.body.dispatchEvent(new KeyboardEvent(type, { key, code: key, bubbles: true }));
     }
   };
   window.addEventListener("keydown", onKey, true);
