@@ -65,13 +65,13 @@ def next_turn(run: Run) -> None:
     """The box that goes on after the answers in view, once both are whole."""
     if not (run.over and run.baseline.pieces and run.steered.pieces and run.phase != "failed"):
         return
-    with st.form(key("go-on"), clear_on_submit=True, border=False):
-        box, send = st.columns([8, 1], vertical_alignment="bottom", gap="small")
-        box.text_input(
+    form = st.form(key("go-on"), clear_on_submit=True, border=False)
+    with form, st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        st.text_input(
             "Continue", key=key("next"), max_chars=LONGEST_PROMPT, label_visibility="collapsed",
             placeholder="Continue the conversation: both models remember what they said",
         )  # fmt: skip
-        send.form_submit_button("Continue", key=key("send"), on_click=go_on, width="stretch")
+        st.form_submit_button("Continue", key=key("send"), on_click=go_on)
 
 
 def plain_completion(engine: Engine) -> None:

@@ -28,11 +28,12 @@ WHAT = (
 
 
 def make_a_direction(cache: Cache, engine: Engine, known: Mapping[str, Direction], labels: dict[int, str]) -> None:
-    """The form, what came of it, and the directions of one's own."""
+    """What came of it last, the form, and the directions of one's own."""
+    watched(lambda: _draw(labels), lambda: S.get(JOB))
     st.html(f'<p class="say words">{WHAT}</p>')
     with_, without = st.columns(2, gap="small")
-    with_.text_area("With the trait, one text a line", key=key("dir-with"), height=130)
-    without.text_area("Without it, one text a line", key=key("dir-without"), height=130)
+    with_.text_area("With the trait, one text a line", key=key("dir-with"), height=110)
+    without.text_area("Without it, one text a line", key=key("dir-without"), height=110)
     st.file_uploader(
         "Or a CSV with the columns text and label (1 with the trait, 0 without)",
         "csv",
@@ -51,7 +52,6 @@ def make_a_direction(cache: Cache, engine: Engine, known: Mapping[str, Direction
         help=f"The SAE reads layer {at}: only there can it be compared with features.",
     )
     go.button("Make it", key=key("dir-go"), on_click=_ask, args=(cache, engine), width="stretch")
-    watched(lambda: _draw(labels), lambda: S.get(JOB))
     mine = set(known) - directions.bundled(cache)
     if mine:
         st.html('<p class="sec">Your directions</p>')

@@ -735,13 +735,19 @@ def test_without_judges_nothing_is_said_of_scores(cache: Cache):
 
 def test_controls_come_along_when_asked(cache: Cache, use, monkeypatch: pytest.MonkeyPatch):
     engine = use()
-    pushes = [SimpleNamespace(name=f"random {n}", kind="random", edits=(Edit(5),), directions=()) for n in range(3)]
+    pushes = [SimpleNamespace(name=f"random {n}", kind="random", edits=(Edit(5),), directions={}) for n in range(3)]
     monkeypatch.setattr(engine, "controls", lambda edits, seed: pushes)
     app = run_page("steer", edits="3:1:add")
     app.checkbox(key="steer-controls").check().run()
     assert said(app, "controls") == "1"
     assert engine.asked[-1]["others"] == [(Edit(5),)] * 3
     assert words(app).count('class="push random"') == 3
+
+
+def test_one_dose_strip_stands_under_the_first_slider_that_pushes(cache: Cache, use):
+    use()
+    app = run_page("steer", edits="3:1:add:off,4:1:ablate,5:0.5:add,6:1:add")
+    assert [b.key for b in app.button if (b.key or "").startswith("dose-go")] == ["dose-go-5"]
 
 
 def test_a_run_in_the_queue_says_how_long(cache: Cache, monkeypatch: pytest.MonkeyPatch):

@@ -27,6 +27,7 @@ from app.desk import (
     typed,
 )  # fmt: skip
 from app.direction_form import make_a_direction
+from app.dose import dose_strip
 from app.engine import Engine
 from app.facts import markdown_text
 from app.ledger import side_effects
@@ -34,13 +35,13 @@ from app.next_tokens import next_tokens
 from app.runs import Run
 from app.settings import BOUNDS, MOST_SLIDERS, QUESTIONS, Settings
 from app.shelf import shelf
-from app.sliders import PLACES, finder, slider_row, what_modes_do, what_one_means
+from app.sliders import COLUMNS, PLACES, STRENGTH, finder, slider_row, what_modes_do, what_one_means
 from explorer import presets
 from explorer.cache import Cache
 from explorer.directions import Direction
 from explorer.errors import ExplorerError, SteeringError
 from explorer.presets import Preset
-from explorer.steering import POSITIONS
+from explorer.steering import POSITIONS, STEERING_MODES
 
 S = st.session_state
 PAINTS = 15  # a second, at most
@@ -64,8 +65,8 @@ def change_presets(change: Callable[[], object]) -> None:
         S[key("preset-error")] = error
 
 
-def prompt_side(engine: Engine, now: Settings) -> None:
-    """The prompt, Run and Stop, strengths, and the settings that are seldom changed."""
+def prompt_side(cache: Cache, engine: Engine, now: Settings, known: list[Preset]) -> None:
+    """The prompt, Run and Stop, strengths, the settings that are seldom changed, and what is done with all of them."""
     put(prompt=now.prompt, system=now.system)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         kind, words = (
@@ -100,6 +101,18 @@ def prompt_side(engine: Engine, now: Settings) -> None:
         sampling_boxes(now)
     st.html(f'<p class="say">{escape(_sampling_words(now))}</p>')
     plain_completion(engine)
+    put(controls=now.controls)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=key("aside")):
+        st.checkbox(
+            "With controls", now.controls, key=key("controls"), on_change=typed, kwargs={"run": True},
+            help="Random directions of the same length and the flipped sign answer along: would a random push do the same?",
+        )  # fmt: skip
+        with st.popover("Modes", icon=":material/help:", key=key("help")):
+            what_modes_do()
+        with st.popover("Save", icon=":material/bookmark:", key=key("save")):
+            own_presets(cache, now, known)
+        with st.popover("Share", icon=":material/link:", key=key("share")):
+            share(cache, now)
 
 
 def _sampling_words(now: Settings) -> str:
@@ -139,8 +152,13 @@ def steering_side(
             "Personas", list(titles), default=fits, key=key("persona"), format_func=lambda name: titles.get(name, "?"),
             on_change=take_persona, args=(known,), label_visibility="collapsed",
         )  # fmt: skip
+    pushing = [s for s in now.sliders if s.on and STEERING_MODES[s.edit.mode].uses_strength and s.edit.strength]
     for slider in now.sliders:
         slider_row(cache, engine, slider, labels, directions)
+        if (
+            slider in pushing[:1]
+        ):  # all move in proportion, so a second strip would say the same and push the answers away
+            dose_strip(engine, question(now), slider, COLUMNS, STRENGTH)
     if not now.sliders:
         st.html('<p class="say">No feature is chosen: both answers will be the same. Add one below.</p>')
     st.html(what_one_means(now))
@@ -150,23 +168,13 @@ def steering_side(
             finder(cache, now, labels, directions)
         with st.popover("Make a direction", icon=":material/arrow_outward:", key=key("direction")):
             make_a_direction(cache, engine, directions, labels)
-        put(positions=now.positions, controls=now.controls)
+        put(positions=now.positions)
         st.segmented_control(
             "Steered tokens", list(POSITIONS), default=now.positions, key=key("positions"),
             format_func=lambda p: PLACES.get(p, str(p)), required=True,
             help="  \n".join(f"**{PLACES.get(n, n)}**: {words}" for n, words in POSITIONS.items()),
             on_change=typed, kwargs={"run": True}, label_visibility="collapsed", width="content",
         )  # fmt: skip
-        st.checkbox(
-            "With controls", now.controls, key=key("controls"), on_change=typed, kwargs={"run": True},
-            help="Random directions of the same length and the flipped sign answer along: would a random push do the same?",
-        )  # fmt: skip
-        with st.popover("", icon=":material/help:", key=key("help"), help="What the modes do"):
-            what_modes_do()
-        with st.popover("Save", icon=":material/bookmark:", key=key("save")):
-            own_presets(cache, now, known)
-        with st.popover("Share", icon=":material/link:", key=key("share")):
-            share(cache, now)
 
 
 def own_presets(cache: Cache, now: Settings, known: list[Preset]) -> None:
@@ -278,7 +286,7 @@ if other := settings.foreign(query, cache.manifest):
     )
 left, right = st.columns(2, gap="medium")
 with left:
-    prompt_side(engine, now)
+    prompt_side(cache, engine, now, known)
 with right:
     steering_side(cache, engine, now, labels, known, directions)
 for trouble in troubles:
