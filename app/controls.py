@@ -1,8 +1,8 @@
 """Would a random push do the same? The steered answer beside those of random directions, the flipped sign and another feature."""
 
-import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from html import escape
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -15,7 +15,9 @@ from app.trait_choice import trait_labels, trait_picker
 from app.watched import busy, progress, trouble, warming, watched
 from explorer.cache import Cache
 from explorer.errors import ExplorerError
-from explorer.records import Edit
+
+if TYPE_CHECKING:
+    from explorer.dosing import Control
 
 S = st.session_state
 JOB = "controls-job"
@@ -58,9 +60,7 @@ def _ask(cache: Cache, run: Run, labels: dict[int, str]) -> None:
 
     def work(job: Job) -> tuple[list[Told], ExplorerError | None]:
         found = engine.controls(question.edits, n=RANDOM, seed=question.sampling.seed)
-        named = [(c.name, c.kind, c.edits) for c in found]
-        if not any(kind == "feature" for _, kind, _ in named) and (other := another(cache, question.edits)):
-            named.append((f"#{other[0].feature} {name_of(cache, other[0].feature, labels)}", "feature", other))
+        named = [(spelt(cache, c, labels), c.kind, c.edits) for c in found]
         messages = question.messages(engine.has_template)
         texts = engine.batch(
             [(messages, edits) for _, _, edits in named],
@@ -83,15 +83,12 @@ def _ask(cache: Cache, run: Run, labels: dict[int, str]) -> None:
     S[JOB] = (run, engine.job(work))
 
 
-def another(cache: Cache, edits: tuple[Edit, ...], seed: int = 0) -> tuple[Edit, ...]:
-    """The same push along a living feature that is not meant; always the same one for the same edits."""
-    meant = {edit.feature for edit in edits}
-    living = [feature for feature in cache.live if feature not in meant]
-    if not living:
-        return ()
-    strongest = max(edits, key=lambda edit: abs(edit.strength))
-    chosen = random.Random(f"{seed} {sorted(meant)}").choice(living)
-    return (replace(strongest, feature=chosen, direction=""),)
+def spelt(cache: Cache, control: "Control", labels: dict[int, str]) -> str:
+    """A control for people: "Random 1", "Flipped", or the other feature's number and name."""
+    if control.kind == "feature":
+        feature = control.edits[0].feature
+        return f"#{feature} {name_of(cache, feature, labels)}"
+    return control.name.replace("-", " ").capitalize()
 
 
 def _draw(cache: Cache, run: Run, labels: dict[int, str]) -> None:

@@ -1,5 +1,6 @@
 """The dose strip under a slider: what more strength does to the answers, and between which strengths they stay whole."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
@@ -88,20 +89,20 @@ def _draw(engine: Engine, question: Question, slider: Slider, columns: Sequence[
             args=(engine, question), help="Answers a few questions at many strengths in the background, and judges them",
         )  # fmt: skip
         return
+    shown = [] if busy(job) or not job.result else scaled(points(job.result), share(question.edits, slider.edit))
+    with beside.container(height=HEIGHT + 6, border=False, key=f"dose-words-{target}"):
+        trait = trait_picker(f"dose-trait-{target}")
+        if shown:
+            st.html(words(shown, slider.edit.strength, trait))
+            with st.popover("What am I looking at?", type="tertiary", key=f"dose-what-{target}"):
+                st.html(f'<p class="say words">{escape(WHAT)}</p><p class="say words">{escape(COHERENT_RULE)}</p>')
     with place.container(height=HEIGHT + 6, border=False, key=f"dose-strip-{target}"):
         if busy(job):
             progress(job, warming(engine) or "measuring", key=f"dose-cancel-{target}")
         elif trouble(job):
             st.button("Try again", key=f"dose-again-{target}", on_click=_ask, args=(engine, question))
-    with beside.container(height=HEIGHT + 6, border=False, key=f"dose-words-{target}"):
-        trait = trait_picker(f"dose-trait-{target}")
-        if job.result and not busy(job):
-            shown = scaled(points(job.result), share(question.edits, slider.edit))
-            st.html(words(shown, slider.edit.strength, trait))
-            with st.popover("What am I looking at?", type="tertiary", key=f"dose-what-{target}"):
-                st.html(f'<p class="say words">{escape(WHAT)}</p><p class="say words">{escape(COHERENT_RULE)}</p>')
-            with place.container(key=f"dose-chart-{target}"):
-                _chart(shown, slider, trait)
+        else:
+            _chart(shown, slider, trait)
 
 
 def scaled(measured: Sequence[DosePoint], factor: float) -> list[DosePoint]:
@@ -131,6 +132,10 @@ def words(shown: Sequence[DosePoint], strength: float, trait: str) -> str:
     if near is not None:
         label = trait_labels().get(trait, trait)
         facts = [(label, near.means.get(trait)), ("perplexity", near.means.get("perplexity"))]
-        listed = ", ".join(f"{escape(name)} <b>{number(value)}</b>" for name, value in facts if value is not None)
+        listed = ", ".join(
+            f"{escape(name)} <b>{number(value)}</b>"
+            for name, value in facts
+            if value is not None and math.isfinite(value)
+        )
         said.append(f"Near {near.strength:+.2f}: {listed}; {100 * near.coherent:.0f} % of {near.n} answers coherent.")
     return f'<p class="say words num">{" ".join(said)}</p>'

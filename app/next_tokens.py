@@ -65,7 +65,7 @@ def _draw(run: Run) -> None:
         if job is None:
             st.button("Show the next tokens", key="next-go", on_click=_ask, args=(run,))
     st.html(_cursor(pieces, S[AT]))
-    with st.container(height=290, border=False, key="next-table"):
+    with st.container(height=370, border=False, key="next-table"):
         if job is None:
             st.html('<p class="say">Nothing is computed until you ask.</p>')
         elif busy(job):

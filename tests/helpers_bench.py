@@ -7,7 +7,7 @@ from typing import Any
 from app.jobs import Job
 from app.sweeps import Sweep
 from app.workbench import Moved, Reading
-from explorer.dosing import Cell
+from explorer.dosing import Cell, Control
 from explorer.errors import ExplorerError, FetchError
 from explorer.records import Edit
 from tests.helpers_steer import FakeEngine
@@ -49,10 +49,8 @@ class BenchEngine(FakeEngine):
         return self.job(lambda job: cells if not self._fail() else [])
 
     def controls(self, edits: Sequence[Edit], *, n: int = 3, seed: int = 0) -> Any:
-        some = [
-            SimpleNamespace(name=f"Random {i + 1}", kind="random", edits=(Edit(1),), directions=()) for i in range(n)
-        ]
-        return [*some, SimpleNamespace(name="Flipped", kind="flipped", edits=tuple(edits), directions=())]
+        some = [Control(f"random-{i + 1}", (Edit(1),), "random") for i in range(n)]
+        return [*some, Control("flipped", tuple(edits), "flipped"), Control("another-feature", (Edit(4),), "feature")]
 
     def batch(
         self, rows: Any, sampling: Any, positions: str = "answer", job: Any = None, extra_directions: Any = None

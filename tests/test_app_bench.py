@@ -48,15 +48,6 @@ def test_where_the_steered_answer_shows_nothing_no_verdict_is_made_up():
     assert "no judge" in controls.verdict([unjudged], "malice", "Malice")
 
 
-def test_another_feature_is_alive_and_pushed_as_hard(cache: Cache):
-    edits = (Edit(3, -0.5), Edit(7, 2.0, "clamp"))
-    (other,) = controls.another(cache, edits)
-    assert other.feature in cache.live
-    assert other.feature not in (3, 7)
-    assert (other.strength, other.mode) == (2.0, "clamp")
-    assert controls.another(cache, edits) == (other,)
-
-
 def test_the_next_token_table_says_what_steering_did_to_each_probability():
     html = next_tokens.table([(" the", 0.5), (" a", 0.25)], [(" a", 0.6), (" doom", 0.1)])
     assert "+35.0 points" in html

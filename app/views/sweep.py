@@ -224,11 +224,12 @@ def exports(cache: Cache, sweep: Sweep, cells: list) -> None:
     """The table as CSV, and as one HTML file that needs no network."""
     from explorer import sheets
 
-    title = f"Sweep of {cache.name}"
+    made = cache.manifest
+    note = f"{made.model} ({made.model_fingerprint[:12]}), {sweep.positions} steered, seed {sweep.sampling.seed}. {COHERENT_RULE}"
     with st.container(horizontal=True, gap="small"):
         for name, data, mime in (
-            ("CSV", sheets.csv_sheet(cells), "text/csv"),
-            ("HTML", sheets.html_sheet(cells, title=title), "text/html"),
+            ("CSV", sheets.as_csv(cells), "text/csv"),
+            ("HTML", sheets.as_html(cells, title=f"Sweep of {cache.name}", judge=sweep.trait, note=note), "text/html"),
         ):
             st.download_button(
                 name, data, f"sweep.{name.lower()}", mime, key=key(f"export-{name}"), type="tertiary",
