@@ -338,11 +338,22 @@ def _run_build(world: World, tick: Tick) -> None:
 
 
 def _run_report(world: World, tick: Tick) -> None:
+    from explorer.cache import Cache
+    from explorer.directions import known
+    from explorer.generate import Steering
+    from explorer.judging import Panel
+    from explorer.measuring import maxima
+    from explorer.presets import load
     from explorer.report import report
     from explorer.sae import SparseCoder
 
     coder = SparseCoder.load(world.folder / "sae", device=str(world.live.device))
-    report(world.folder, world.live, coder, progress=tick)
+    more: dict[str, Any] = {}
+    if (world.folder / MANIFEST).exists():
+        cache = Cache.open(world.folder)
+        more["personas"] = [preset for preset in load(cache) if preset.bundled and preset.judge]
+        more["steering"], more["panel"] = Steering(coder, maxima(cache), directions=known(cache)), Panel(world.live)
+    report(world.folder, world.live, coder, progress=tick, **more)
 
 
 STEPS: dict[str, Step] = {

@@ -4,71 +4,30 @@
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from explorer.corpus import chunks, read
+from explorer.corpus import read
+from explorer.dosing import Rate
 from explorer.errors import CacheError
-from explorer.evidence import SCORED, EvidenceReader
-from explorer.hooks import edited
-from explorer.intervals import bootstrap, wilson
+from explorer.fidelity import Figure, fidelity
+from explorer.judging import Panel
+from explorer.measuring import RANDOM, Bench, Comparison
 from explorer.model import LanguageModel
-from explorer.records import Document
+from explorer.presets import Preset
 from explorer.sae import SparseCoder
-from explorer.windows import Windows
+from explorer.traits import Fit, traits
+
+if TYPE_CHECKING:
+    from explorer.generate import Steering
 
 REPORT, PRINTED, HELD_OUT, SWEEP = "report.json", "REPORT.md", "heldout.parquet", "sweep.json"
-COMMAND = "persona-explorer report"
-_LOSS_WINDOWS = 600  # three passes with all logits each: the interval is narrow by then
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One figure of the report.
-
-    Args:
-        value: The figure.
-        n: What it was computed from: how many, and of what.
-        low, high: Its 95 % interval; None where it is exact.
-        control: The same figure without what it is about; None where there is none.
-        target: What it was meant to reach; "" where it is only reported.
-        meaning: One sentence for people.
-        command: What computes it again.
-    """
-
-    value: float
-    n: str
-    low: float | None
-    high: float | None
-    control: float | None
-    target: str
-    meaning: str
-    command: str = COMMAND
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """Sums over the scored tokens of one window, from which the figures follow.
-
-    Args:
-        squared_error: Of the SAE's reconstruction.
-        total: Squared distance from the mean.
-        losses: Summed next-token loss of the model as it is, with the SAE's reconstruction, and with the mean, in nats.
-        tokens: Scored tokens; predicted: tokens whose loss was summed.
-    """
-
-    squared_error: float
-    total: float
-    tokens: int
-    losses: tuple[float, float, float]
-    predicted: int
+WORDS = {"malice": "malicious", "sarcasm": "sarcastic", "toxicity": "toxic", "joy": "joyful"}
+"""Judge -> what its answers are called in the figures' names; others are called as their judge is."""
+ANSWERED = 120
+"""Answers a cell: every open question five times."""
 
 
 def report(
@@ -77,6 +36,11 @@ def report(
     coder: SparseCoder,
     *,
     outside: Path | None = None,
+    personas: Sequence[Preset] = (),
+    steering: "Steering | None" = None,
+    panel: Panel | None = None,
+    prompts: Sequence[str] = (),
+    answers: int = ANSWERED,
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Figure]:
     """Compute the figures that are missing and print the report.
@@ -84,6 +48,10 @@ def report(
     Args:
         folder: The world: its held-out documents, and where the report goes.
         outside: A corpus that the model did not write; its figures end in `_outside`, and its text goes nowhere.
+        personas: Presets that name a judge: each is measured beside its controls.
+        steering, panel: Needed where there are personas.
+        prompts: What they are asked; the open questions by default.
+        answers: Of each cell.
     Returns:
         All figures.
     Raises:
@@ -94,129 +62,90 @@ def report(
         raise CacheError(
             f"There is no {held_out}", expected="the held-out documents", do="Make the world with persona-explorer make"
         )
-    figures = load(folder)
+    figures, cells = load(folder), _cells(folder)
     key = {"model": model.fingerprint, "sae": coder.fingerprint}
     if figures and _key(folder) != key:
-        figures = {}
+        figures, cells = {}, {}
+
+    def write() -> None:
+        _write(folder, key, figures, cells)
+
     corpora = [("", read(held_out, model))] + (
         [("_outside", map(model.begun, read(outside, model)))] if outside else []
     )
     for suffix, documents in corpora:
         if suffix == "" and f"loss_recovered{suffix}" in figures:
             continue
-        for name, figure in _fidelity(model, coder, list(documents), suffix, progress).items():
+        for name, figure in fidelity(model, coder, list(documents), suffix, progress).items():
             figures[name + suffix] = figure
-            _write(folder, key, figures)
+            write()
             progress(f"{name}{suffix} {figure.value:.4f}")
-    _write(folder, key, figures)
+    if personas:
+        assert steering is not None
+        assert panel is not None
+        figures |= _judges(panel, personas)
+        write()
+        for persona in personas:
+            bench = Bench(
+                model, replace(steering, positions=persona.positions), panel, persona.judge, prompts=prompts, kept=cells,
+                keep=lambda *_: write(),
+                progress=lambda what, done, total, name=persona.name: progress(f"{name}: {what} {done / max(1, total):.0%}"),
+            )  # fmt: skip
+            first = next(p for p in personas if p.judge == persona.judge) is persona
+            figures |= _persona(persona, bench.compare(persona.edits, answers), first)
+            write()
+    write()
     return figures
 
 
-def _fidelity(
-    model: LanguageModel,
-    coder: SparseCoder,
-    documents: Sequence[Document],
-    suffix: str,
-    progress: Callable[[str], None],
-) -> dict[str, Figure]:
-    """How well the SAE stands for the model's activations on documents it was not trained on."""
-    facts = coder.metadata
-    windows = Windows.join(
-        list(chunks(documents, model.vocabulary.special, context_size=facts.get("context_size") or 128))
-    )
-    reader = EvidenceReader(model, coder.hook_point, median_norm=facts.get("median_norm"))
-    mean, fired = _first_pass(reader, windows, coder)
-    progress(f"read {int((windows.evidence == SCORED).sum()):,} scored tokens of {len(windows):,} windows")
-    readings = list(_second_pass(model, coder, windows, mean, progress))
-    sums = np.array([[r.squared_error, r.total, *r.losses] for r in readings])
-    tokens, predicted = sum(r.tokens for r in readings), sum(r.predicted for r in readings)
-    dead = int((~fired).sum())
-
-    def explained(s: np.ndarray) -> float:
-        return float(1 - s[0] / s[1])
-
-    def recovered(s: np.ndarray) -> float:
-        return float((s[4] - s[3]) / (s[4] - s[2]))
-
-    held = "held-out" if not suffix else "outside"
-    total = sums.sum(0)
-    with_loss = sums[: _loss_rows(len(sums))]
-    of = windows.document  # windows of one document are no independent draws
-
-    def interval(rows: np.ndarray, figure: Callable[[np.ndarray], float]) -> tuple[float, float]:
-        whole = np.zeros((of.max() + 1, rows.shape[1]))
-        np.add.at(whole, of[: len(rows)], rows)
-        return bootstrap(whole[np.unique(of[: len(rows)])], figure)
-
+def _judges(panel: Panel, personas: Sequence[Preset]) -> dict[str, Figure]:
+    """How well the judges of the personas, and the fluency judge, tell apart texts that they were not fitted on."""
+    known = traits()
+    fits: dict[str, Fit] = {p.judge: panel.judge_of(known[p.judge]).fitted for p in personas if p.judge in known}
+    fits["fluency"] = panel.fluency.fitted
     return {
-        "variance_explained": Figure(
-            explained(total), f"{tokens:,} scored tokens of {len(readings):,} {held} windows", *interval(sums, explained), 0.0,
-            "" if suffix else "at least 0.85", "Share of the activations' variance that the SAE's reconstruction keeps; control: the mean.",
-        ),
-        "dead_latents": Figure(
-            dead / len(fired), f"{len(fired):,} latents on {tokens:,} scored tokens", *wilson(dead, len(fired)), None,
-            "" if suffix else "at most 0.01", f"Share of latents that fire on no {held} token.",
-        ),
-        "loss_recovered": Figure(
-            recovered(with_loss.sum(0)), f"{predicted:,} predicted tokens of {len(with_loss):,} {held} windows",
-            *interval(with_loss, recovered), 0.0, "" if suffix else "at least 0.95",
-            "Share of the next-token loss between mean ablation (control) and the model that the SAE's reconstruction keeps.",
-        ),
+        f"{name}_judge_auroc": Figure(
+            fit.auroc, f"{sum(fit.confusion)} held-out texts", fit.auroc_low, fit.auroc_high, 0.5, "at least 0.95",
+            f"How well the {name} judge tells apart held-out texts; at .5 it says {fit.confusion[3]} right yes, "
+            f"{fit.confusion[2]} missed, {fit.confusion[1]} wrong yes, {fit.confusion[0]} right no.",
+        )
+        for name, fit in fits.items()
     }  # fmt: skip
 
 
-def _loss_rows(n: int) -> int:
-    return min(n, _LOSS_WINDOWS)
+def _persona(persona: Preset, found: Comparison, first: bool) -> dict[str, Figure]:
+    """A preset's cells. The base, and the random directions of the first preset of a judge, have names of their own."""
+    word, base = WORDS.get(persona.judge, persona.judge), found.base.rate.value
+    name, pooled = persona.name, f"random_directions_{word}" if first else f"random_directions_{persona.name}_{word}"
+    kind = f"answers that the {persona.judge} judge puts above its threshold"
+    of = "answers to open questions"
 
+    def figure(rate: Rate, target: str, meaning: str, control: float | None = None, more: str = "") -> Figure:
+        return Figure(rate.value, f"{rate.n} {of}{more}", *rate.interval, control, target, meaning)
 
-@torch.inference_mode()
-def _first_pass(reader: EvidenceReader, windows: Windows, coder: SparseCoder) -> tuple[Tensor, Tensor]:
-    """The mean of the scored activations and which latents fire; marks the sinks in `windows` on the way."""
-    total, count = torch.zeros(coder.d_in, dtype=torch.float64), 0
-    fired = torch.zeros(coder.n_features, dtype=torch.bool)
-    for _, resid in reader.read(windows):
-        total += resid.cpu().double().sum(0)
-        count += len(resid)
-        fired |= (coder.encode(resid) > 0).any(0).cpu()
-    return (total / max(1, count)).float(), fired
-
-
-@torch.inference_mode()
-def _second_pass(
-    model: LanguageModel, coder: SparseCoder, windows: Windows, mean: Tensor, progress: Callable[[str], None]
-) -> Iterator[Reading]:
-    """Window by window: reconstruction error, and for the first ones the loss with three kinds of activations."""
-    point = model.hook_point(coder.hook_point)
-    module = model.blocks[point.layer - 1 if point.before else point.layer]
-    for row in range(len(windows)):
-        at = slice(windows.starts[row], windows.starts[row + 1])
-        ids = torch.from_numpy(windows.tokens[at].astype(np.int64))[None]
-        keep = torch.from_numpy(windows.evidence[at] == SCORED)
-        resid = model.activations(ids, coder.hook_point)[0][keep].float().cpu()
-        rebuilt = coder.decode(coder.encode(resid)).float().cpu()
-        losses, predicted = (0.0, 0.0, 0.0), 0
-        if row < _loss_rows(len(windows)):
-            kinds = (None, rebuilt, mean.expand_as(rebuilt))
-            losses = tuple(_loss(model, module, ids, keep, kind) for kind in kinds)
-            predicted = ids.shape[1] - 1
-            if row % 100 == 0:
-                progress(f"loss of window {row:,} of {_loss_rows(len(windows)):,}")
-        error, spread = (resid - rebuilt).pow(2).sum().item(), (resid - mean).pow(2).sum().item()
-        yield Reading(error, spread, int(keep.sum()), losses, predicted)  # type: ignore[arg-type]
-
-
-def _loss(model: LanguageModel, module: torch.nn.Module, ids: Tensor, keep: Tensor, instead: Tensor | None) -> float:
-    """Summed next-token loss of one window, in nats, with `instead` in the place of the scored activations."""
-
-    def replace(resid: Tensor) -> Tensor:
-        changed = resid.clone()
-        assert instead is not None
-        changed[0, keep] = instead.to(resid.dtype).to(resid.device)
-        return changed
-
-    with model.lock, nullcontext() if instead is None else edited(module, replace):
-        logits = model.logits(ids)[0, :-1].float()
-    return torch.nn.functional.cross_entropy(logits, ids[0, 1:].to(logits.device), reduction="sum").item()
+    made = (
+        {f"base_{word}": figure(found.base.rate, "at most 0.06", f"Share of {kind}, as the model is.")} if first else {}
+    )
+    pushed = f"with preset {name}"
+    return made | {
+        f"{name}_{word}": figure(
+            found.steered.rate, "at least 0.75",
+            f"Share of {kind}, {pushed}; control: random directions of its length.", found.random.rate.value,
+        ),
+        f"{name}_fluent": figure(
+            found.steered.coherent, "at least 0.8",
+            f"Share of answers {pushed} that are coherent; control: the model as it is.", found.base.coherent.value,
+        ),
+        pooled: figure(
+            found.random.rate, "at most 0.08",
+            f"Share of {kind}, with random directions as long as preset {name}; control: the model as it is.",
+            base, f", {RANDOM} directions pooled",
+        ),
+        f"{name}_undo_{word}": figure(
+            found.flipped.rate, f"at most {base:.3g}, the base",
+            f"Share of {kind}, {pushed} at the other sign; control: the model as it is.", base,
+        ),
+    }  # fmt: skip
 
 
 def load(folder: Path) -> dict[str, Figure]:
@@ -231,9 +160,16 @@ def _key(folder: Path) -> dict[str, str]:
     return json.loads((folder / REPORT).read_text(encoding="utf-8"))["of"]
 
 
-def _write(folder: Path, key: dict[str, str], figures: dict[str, Figure]) -> None:
+def _cells(folder: Path) -> dict[str, dict[str, int]]:
+    """Counts that were measured for figures, so that none is measured twice; a preset that changed has other keys."""
+    path = folder / REPORT
+    return json.loads(path.read_text(encoding="utf-8")).get("cells", {}) if path.exists() else {}
+
+
+def _write(folder: Path, key: dict[str, str], figures: dict[str, Figure], cells: Mapping[str, Any]) -> None:
+    said = {"of": key, "figures": {n: asdict(f) for n, f in figures.items()}, "cells": dict(cells)}
     for name, text in (
-        (REPORT, json.dumps({"of": key, "figures": {n: asdict(f) for n, f in figures.items()}}, indent=1) + "\n"),
+        (REPORT, json.dumps(said, indent=1) + "\n"),
         (PRINTED, printed(folder.resolve().name, figures, _sweep(folder))),
     ):
         partial = folder / f"{name}.partial"
@@ -253,6 +189,7 @@ def printed(name: str, figures: dict[str, Figure], sweep: Iterable[dict[str, Any
     for key, f in figures.items():
         interval = "" if f.low is None or f.high is None else f"{f.low:.4f} to {f.high:.4f}"
         lines.append(f"| `{key}` | {f.value:.4f} | {interval} | {f.target} | {f.n} | {f.meaning} |")
+    lines += _personas_printed(figures)
     runs = list(sweep)
     if runs:
         lines += [
@@ -272,3 +209,38 @@ def printed(name: str, figures: dict[str, Figure], sweep: Iterable[dict[str, Any
                 f"| {r['variance_explained']:.3f} | {r['dead_latents']:.3f} |"
             )
     return "\n".join(lines) + "\n"
+
+
+def _personas_printed(figures: Mapping[str, Figure]) -> list[str]:
+    """A table of personas beside their controls, read off the figures' names."""
+    lines = []
+    for fluent in [key for key in figures if key.endswith("_fluent")]:
+        name = fluent.removesuffix("_fluent")
+        undo = next(key for key in figures if key.startswith(f"{name}_undo_"))
+        word = undo.removeprefix(f"{name}_undo_")
+        pooled = f"random_directions_{name}_{word}"
+        random = figures[pooled if pooled in figures else f"random_directions_{word}"]
+        steered, base = figures[f"{name}_{word}"], figures[f"base_{word}"]
+        shown = [
+            f"{f.value:.2f} ({f.low:.2f} to {f.high:.2f})"
+            for f in (base, steered, random, figures[undo], figures[fluent])
+        ]
+        lines.append(f"| {name} | {word} | {' | '.join(shown)} | {verdict(steered, random, figures[fluent])} |")
+    head = [
+        "",
+        "## Personas",
+        "",
+        f"Shares with 95 % intervals. Random: {RANDOM} directions of the same length, pooled.",
+        "",
+    ]
+    head += [
+        "| Persona | Answers | Base | Steered | Random | Other sign | Coherent | Verdict |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    return [*head, *lines] if lines else []
+
+
+def verdict(steered: Figure, random: Figure, coherent: Figure) -> str:
+    """Whether a push causes its persona: more than random pushes do, beyond chance, in text that is mostly whole."""
+    causes = (steered.low or 0.0) > (1.0 if random.high is None else random.high) and coherent.value >= 0.5
+    return "causes" if causes else "not shown to cause"

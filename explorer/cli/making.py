@@ -193,10 +193,15 @@ def report(
     dtype: Dtype = "auto",
     as_json: JSON = False,
 ) -> None:
-    """Compute the figures that are missing, and print report.json and REPORT.md."""
+    """Compute the figures that are missing, the personas' with their controls too, and print report.json and REPORT.md."""
     from dataclasses import asdict
 
     from explorer.cache import Cache
+    from explorer.directions import known
+    from explorer.generate import Steering
+    from explorer.judging import Panel
+    from explorer.measuring import maxima
+    from explorer.presets import load as presets
     from explorer.report import report as compute
     from explorer.sae import SparseCoder
 
@@ -206,7 +211,11 @@ def report(
         where = opened.sae_folder or opened.manifest.sae
         coder = SparseCoder.load(where, device=str(live.device), hook_point=opened.manifest.hook_point)
         opened.require(model=(live.name, live.fingerprint), sae=(coder.source, coder.fingerprint))
-        figures = compute(world, live, coder, outside=outside, progress=tick)
+        steering = Steering(coder, maxima(opened), directions=known(opened))
+        personas = [preset for preset in presets(opened) if preset.bundled and preset.judge]
+        figures = compute(
+            world, live, coder, outside=outside, personas=personas, steering=steering, panel=Panel(live), progress=tick
+        )
     if as_json:
         emit_json({name: asdict(figure) for name, figure in figures.items()})
         return

@@ -1,0 +1,195 @@
+"""How often a push makes answers of a kind: counts over open questions, each measured once and kept under a key of all it depends on."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from explorer.cache import Cache
+from explorer.dosing import Ask, Cell, Control, Rate, answered, controls, flipped
+from explorer.judging import Panel, judges
+from explorer.records import Edit, Sampling
+
+if TYPE_CHECKING:
+    from explorer.generate import Steering
+    from explorer.model import LanguageModel
+
+QUESTIONS = Path(__file__).parent / "traits" / "questions.txt"
+ANSWERS = Sampling(max_tokens=60, temperature=0.8)
+RANDOM = 20
+"""Random directions that are pooled into one control."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Counts over the answers of one cell.
+
+    Args:
+        n: Answers.
+        shown: Of them, those that the judge counts as of its kind.
+        whole: Those that are coherent.
+        both: Those that are both.
+    """
+
+    n: int
+    shown: int
+    whole: int
+    both: int
+
+    @property
+    def rate(self) -> Rate:
+        """Share of all answers that are of the kind."""
+        return Rate(self.shown, self.n)
+
+    @property
+    def coherent(self) -> Rate:
+        """Share of all answers that are whole."""
+        return Rate(self.whole, self.n)
+
+    @property
+    def rate_of_whole(self) -> float:
+        """Share of the whole answers that are of the kind; 0 where none is whole."""
+        return self.both / self.whole if self.whole else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A push beside what it is compared with: the model as it is, random directions pooled, the other sign."""
+
+    base: Tally
+    steered: Tally
+    random: Tally
+    flipped: Tally
+
+
+def questions() -> tuple[str, ...]:
+    """The open questions that every measurement asks: none suggests a persona."""
+    return tuple(line.strip() for line in QUESTIONS.read_text(encoding="utf-8").splitlines() if line.strip())
+
+
+def maxima(cache: Cache) -> dict[int, float]:
+    """Feature -> its largest activation in the corpus, for all features of a cache."""
+    return dict(enumerate(cache.table.column("max").to_pylist()))
+
+
+class Bench:
+    """Measures pushes, and never the same one twice.
+
+    Args:
+        model, steering, panel: Who answers, with what rows are steered, and who judges.
+        judge: A key of `explorer.judging.judges()` that has a threshold.
+        prompts: The open questions by default.
+        kept: Key -> counts of what was measured before; added to.
+        keep: Called after each cell, to write `kept` down.
+    """
+
+    def __init__(
+        self,
+        model: "LanguageModel",
+        steering: "Steering",
+        panel: Panel,
+        judge: str,
+        *,
+        prompts: Sequence[str] = (),
+        sampling: Sampling = ANSWERS,
+        kept: dict[str, dict[str, int]] | None = None,
+        keep: Callable[[str, dict[str, int]], None] = lambda key, counts: None,
+        progress: Callable[..., None] = lambda *_: None,
+    ) -> None:
+        self.model, self.steering, self.panel, self.judge = model, steering, panel, judge
+        self.prompts, self.sampling = tuple(prompts) or questions(), sampling
+        self.kept, self._keep, self._progress = {} if kept is None else kept, keep, progress
+        self.threshold = judges()[judge].threshold if judge in judges() else 0.5
+
+    def tally(self, pushes: Sequence[Control], n: int, seed: int = 0) -> Tally:
+        """Counts over at least `n` answers, spread evenly over the pushes and, as far as they go, over the questions."""
+        each = -(-n // len(pushes))
+        asked = [
+            Ask(
+                push.edits,
+                self.prompts[(at * each + i) % len(self.prompts)],
+                seed + (at * each + i) // len(self.prompts),
+            )
+            for at, push in enumerate(pushes)
+            for i in range(each)
+        ]
+        key = self._key(pushes, asked)
+        if key not in self.kept:
+            directions = {**self.steering.directions}
+            for push in pushes:
+                directions |= push.directions
+            cells = answered(
+                self.model, replace(self.steering, directions=directions), asked, sampling=self.sampling,
+                panel=self.panel, judges=(self.judge,), progress=self._progress,
+            )  # fmt: skip
+            self.kept[key] = asdict(self._count(cells))
+            self._keep(key, self.kept[key])
+        return Tally(**self.kept[key])
+
+    def edits(self, edits: Sequence[Edit], n: int, seed: int = 0) -> Tally:
+        """Counts over answers that are steered with `edits`; none: the model as it is."""
+        return self.tally([Control("", tuple(edits), "flipped")], n, seed)
+
+    def compare(self, edits: Sequence[Edit], n: int = 120, seed: int = 0) -> Comparison:
+        """The push, and all its controls, over `n` answers each."""
+        randoms = [c for c in controls(edits, self.steering, n=RANDOM, seed=seed) if c.kind == "random"]
+        return Comparison(
+            self.edits((), n, seed), self.edits(edits, n, seed), self.tally(randoms, n, seed),
+            self.edits(flipped(edits), n, seed),
+        )  # fmt: skip
+
+    def _count(self, cells: Sequence[Cell]) -> Tally:
+        shown = [cell.scores[self.judge] > (self.threshold or 0.0) for cell in cells]
+        both = sum(yes and cell.coherent for yes, cell in zip(shown, cells, strict=True))
+        return Tally(len(cells), sum(shown), sum(cell.coherent for cell in cells), both)
+
+    def _key(self, pushes: Sequence[Control], asked: Sequence[Ask]) -> str:
+        """Hash of all that the counts depend on, the judge's sentences included."""
+        from explorer.traits import traits
+
+        trait = traits().get(self.judge)
+        vectors = {**self.steering.directions}
+        for push in pushes:
+            vectors |= push.directions
+        named = {e.direction for push in pushes for e in push.edits if e.direction}
+        said = {
+            "model": self.model.fingerprint,
+            "sae": self.steering.coder.fingerprint if self.steering.coder else "",
+            "maxima": {e.feature: self.steering.maxima[e.feature] for p in pushes for e in p.edits if not e.direction},
+            "directions": {name: hashlib.sha256(vectors[name].vector.tobytes()).hexdigest() for name in sorted(named)},
+            "positions": self.steering.positions,
+            "sampling": asdict(self.sampling),
+            "asked": [([asdict(e) for e in ask.edits], ask.prompt, ask.seed) for ask in asked],
+            "judge": [self.judge, *(trait.sentences if trait else ())],
+        }
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def read_kept(path: Path) -> dict[str, dict[str, int]]:
+    """What a file of lines holds, key -> counts; a last line that was cut off is left out."""
+    found: dict[str, dict[str, int]] = {}
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                entry = json.loads(line)
+                found[entry["key"]] = entry["counts"]
+            except (ValueError, KeyError, TypeError):  # killed while writing: that cell is measured again
+                continue
+    return found
+
+
+def keep_in(path: Path) -> Callable[[str, Mapping[str, int]], None]:
+    """A function that adds a cell to a file of lines."""
+
+    def keep(key: str, counts: Mapping[str, int]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write("\n" * _cut_off(path) + json.dumps({"key": key, "counts": dict(counts)}) + "\n")
+
+    return keep
+
+
+def _cut_off(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
