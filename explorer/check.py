@@ -156,6 +156,14 @@ def _presets(cache: Cache) -> str:
     return f"{len(presets)} came with the cache"
 
 
+def _directions(cache: Cache) -> str:
+    """Every direction can be read and belongs to the cache's model."""
+    from explorer.directions import bundled, known
+
+    known(cache)
+    return f"{len(bundled(cache))} came with the cache"
+
+
 def _own_sae(cache: Cache) -> str:
     from explorer.sae import SparseCoder
 
@@ -175,5 +183,6 @@ CHECKS: dict[str, Callable[[Cache], str]] = {
     "examples": _examples,
     "labels": _labels,
     "presets": _presets,
+    "directions": _directions,
 }
 """What is checked of every cache, by name; each says what it found, or raises what is wrong."""

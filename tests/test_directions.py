@@ -9,6 +9,7 @@ import torch
 
 from explorer import directions
 from explorer.cache import Cache
+from explorer.check import check
 from explorer.directions import Direction, difference_of_means, known, nearest, random_direction, save, separation
 from explorer.errors import HookError, SteeringError
 from explorer.model import LanguageModel
@@ -146,6 +147,20 @@ def test_another_models_direction_is_refused_and_both_models_named(cache, villai
     directions.write(directions.own(cache), foreign)
     with pytest.raises(SteeringError, match=r"made for elsewhere .*expected tiny"):
         known(cache)
+
+
+def test_a_check_of_the_cache_finds_a_foreign_direction_and_a_preset_whose_direction_did_not_come_along(cache, villain):
+    directions.write(cache.path / directions.FOLDER, villain)
+    preset = '[[preset]]\nname = "a"\nedits = [{ direction = "villain" }]\n'
+    (cache.path / "presets.toml").write_text(preset)
+
+    def failed() -> set[str]:
+        return {finding.what for finding in check(cache.path) if not finding.ok}
+
+    assert not failed() & {"presets", "directions"}
+    (cache.path / "presets.toml").write_text(preset.replace("villain", "lost"))
+    directions.write(cache.path / directions.FOLDER, replace(villain, model_fingerprint="f" * 64))
+    assert {"presets", "directions"} <= failed()
 
 
 @pytest.mark.parametrize("name", ["", "-a", "A", "a" * 41, "a/b", "..", "a b", "~a"])
