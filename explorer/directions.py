@@ -300,7 +300,7 @@ def _means(model: "LanguageModel", texts: Sequence[str], hook: str, questions: S
     from explorer.evidence import EvidenceReader
 
     size = min(_LONGEST, model.max_length)
-    documents = [_document(model, text, questions[at % len(questions)], size) for at, text in enumerate(texts)]
+    documents = [answer_document(model, text, questions[at % len(questions)], size) for at, text in enumerate(texts)]
     total, count = np.zeros((len(documents), model.d_model)), np.zeros(len(documents))
     reader = EvidenceReader(model, hook)
     whole = chunks([d for d in documents if d.tokens], model.vocabulary.special, context_size=size, windows=1 << 30)
@@ -312,7 +312,7 @@ def _means(model: "LanguageModel", texts: Sequence[str], hook: str, questions: S
     return total[count > 0] / count[count > 0, None]
 
 
-def _document(model: "LanguageModel", text: str, question: str, size: int) -> Document:
+def answer_document(model: "LanguageModel", text: str, question: str, size: int) -> Document:
     """A text as the answer to a question, of which only the answer counts; plain where there is no question or no template."""
     if not text.strip():
         return Document((), ())
