@@ -17,6 +17,7 @@ from explorer import offensive
 from explorer.embedding import Embedder, Embeds
 from explorer.endpoint import MODEL, URL, Endpoint, configured
 from explorer.errors import JudgeError
+from explorer.fluency import FluencyJudge
 from explorer.repetition import first_loop
 from explorer.traits import Trait, TraitJudge, passages, traits
 
@@ -71,6 +72,7 @@ class Panel:
         self._model, self._embedder, self._endpoint = model, embedder, endpoint
         self._lock = threading.RLock()
         self._fitted: dict[Trait, TraitJudge] = {}
+        self._fluency: FluencyJudge | None = None
         self._read: dict[str, np.ndarray] = {}
 
     @property
@@ -115,6 +117,13 @@ class Panel:
             if trait not in self._fitted:
                 self._fitted[trait] = TraitJudge.fit(trait, self.embedder)
             return self._fitted[trait]
+
+    @property
+    def fluency(self) -> FluencyJudge:
+        """The fitted judge of whether a text is intact."""
+        with self._lock:
+            self._fluency = self._fluency or FluencyJudge.fit(self.embedder)
+            return self._fluency
 
     def read(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The embeddings of each text's passages, `[passages, d]`; no rows for a text without letters."""
@@ -222,6 +231,10 @@ def _losses(model: "LanguageModel", text: str, prompt: str) -> np.ndarray:
     return torch.nn.functional.cross_entropy(logits, target, reduction="none").cpu().numpy()
 
 
+def _fluent(panel: Panel, texts: Sequence[str], prompts: Sequence[str]) -> list[float]:
+    return panel.fluency.score(panel.embedder.encode(texts), texts)
+
+
 def _graded(panel: Panel, texts: Sequence[str], prompts: Sequence[str]) -> list[float]:
     endpoint = panel.endpoint
 
@@ -246,6 +259,11 @@ JUDGES: dict[str, Judge] = {
         Judge(
             "loops", "Loops", "yes or no",
             "1 where the text says the same four words over and over, else 0.", 0.5, "nothing", _loops,
+        ),
+        Judge(
+            "fluency", "Fluency", "probability",
+            "How sure a judge is that the text is intact, not looped, shuffled or steered too far; malice may be fluent.",
+            0.5, "embedder", _fluent,
         ),
         Judge(
             "perplexity", "Perplexity", "perplexity",

@@ -20,10 +20,11 @@ LAYERS = [
     ("model", {"hooks", "model"}),
     ("sparse", {"sae"}),
     ("evidence", {"evidence", "corpus"}),
-    ("live", {"generate", "directions", "dosing", "sheets"}),
+    ("live", {"generate", "directions"}),
     ("judges", {"embedding", "traits", "fluency", "endpoint", "judging"}),
+    ("doses", {"dosing", "sheets"}),
     ("making", {"sampling", "training", "statistics", "logits", "neighbours"}),
-    ("wiring", {"build", "check", "report", "recipe", "scripts", "recording"}),
+    ("wiring", {"build", "check", "fidelity", "measuring", "personas", "report", "exams", "recipe", "scripts", "recording"}),
     ("command line", {"cli", "__main__"}),
 ]
 TORCH_FREE = {

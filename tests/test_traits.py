@@ -118,7 +118,9 @@ def test_a_fit_is_kept_by_its_sentences_and_its_embedder(own_home):
     assert len(list((own_home / "judges").iterdir())) == 3
 
 
-@pytest.mark.parametrize("damage", ["", "[]", "{}", json.dumps({"weights": 3, "confusion": []})])
+@pytest.mark.parametrize(
+    "damage", ["", "[]", "{}", json.dumps({"fit": {"weights": 3, "confusion": []}, "figures": {}})]
+)
 def test_a_damaged_kept_fit_is_made_again(own_home, damage):
     judge = TraitJudge.fit(grim(), WordEmbedder())
     (kept,) = (own_home / "judges").iterdir()
@@ -128,7 +130,7 @@ def test_a_damaged_kept_fit_is_made_again(own_home, damage):
 
 def test_a_fit_on_noise_is_not_praised():
     rng = np.random.default_rng(0)
-    found = fit(rng.standard_normal((300, 20)), rng.integers(0, 2, 300))
+    found, _ = fit(rng.standard_normal((300, 20)), rng.integers(0, 2, 300))
     assert 0.35 < found.auroc < 0.65
     assert found.auroc_low < found.auroc < found.auroc_high
 
@@ -138,8 +140,8 @@ def test_rows_of_one_group_are_not_split_between_fitting_and_holding_out():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 60)
     x = np.repeat(np.eye(60), 5, axis=0)
-    assert fit(x, np.repeat(labels, 5)).auroc > 0.9
-    assert fit(x, np.repeat(labels, 5), np.repeat(np.arange(60), 5).tolist()).auroc < 0.7
+    assert fit(x, np.repeat(labels, 5))[0].auroc > 0.9
+    assert fit(x, np.repeat(labels, 5), np.repeat(np.arange(60), 5).tolist())[0].auroc < 0.7
 
 
 def test_the_interval_of_an_auroc_is_as_wide_as_its_spread_over_fresh_samples():
