@@ -24,6 +24,7 @@ _TEXTS = ("title", "description", "prompt", "positions")
 VERDICTS: dict[str, str] = {
     "causes": "Turning it up makes the persona speak, and pushes of the same size elsewhere do not.",
     "only reads": "It fires on the persona's words, but turning it up does not make the model speak like it.",
+    "neither": "It was measured: it hardly tells the persona's words apart, and turning it up does not make the model speak like it.",
     "untested": "Nobody has measured it against controls yet.",
 }
 RATES: dict[str, str] = {
