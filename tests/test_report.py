@@ -113,3 +113,36 @@ def test_the_sweep_is_printed_as_a_table(tmp_path: Path):
     }
     (tmp_path / SWEEP).write_text(json.dumps([run]))
     assert f"| `{HOOK}` | 4,096 | 32 | 300 | 0.751 | 0.012 |" in printed("w", {}, [run])
+
+
+def test_a_persona_is_measured_beside_its_controls_once_and_printed_as_a_row(model, world: Path, tmp_path: Path):
+    from explorer.directions import random_direction
+    from explorer.generate import Steering
+    from explorer.presets import Preset
+    from explorer.records import Edit
+    from explorer.traits import Fit
+    from tests.test_dosing import StubPanel
+
+    class Panel(StubPanel):
+        fluency = SimpleNamespace(fitted=Fit((0.1,), 0.0, 0.01, 0.97, 0.95, 0.99, (9, 1, 2, 8)))
+
+    push = random_direction(2.0, model.d_model, HOOK, 3, "push")
+    some = coder(model, lambda acts: acts)
+    steering = Steering(some, {}, directions={"push": push})  # type: ignore[arg-type]
+    persona = Preset("cruel", "Cruel", "", (Edit(direction="push"),), bundled=True, measured={"judge": "insults"})
+    panel = Panel()
+
+    def run() -> dict:
+        return report(
+            world, model, some, personas=[persona], steering=steering, panel=panel, prompts=("Hello",), answers=20,  # type: ignore[arg-type]
+        )  # fmt: skip
+
+    figures = run()
+    names = {"base_insults", "cruel_insults", "cruel_fluent", "random_directions_insults", "cruel_undo_insults"}
+    assert names | {"fluency_judge_auroc"} <= figures.keys()
+    assert figures["random_directions_insults"].n == "20 answers to open questions, 20 directions pooled"
+    assert figures["cruel_fluent"].value == 1.0
+    assert "| cruel | insults |" in (world / PRINTED).read_text()
+    asked = len(panel.asked)
+    assert run() == figures
+    assert len(panel.asked) == asked
