@@ -1,6 +1,7 @@
 """Present: the steps of a script in large type, answered live or replayed, for a room that is watching."""
 
 import time
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
@@ -59,6 +60,13 @@ def open_place(where: Place) -> None:
     """Go there; for callbacks."""
     S[BLANK] = False
     st.query_params[STEP] = spelled(where)
+
+
+def move(script: Script, can: Sequence[Place], by: int) -> None:
+    """Go to the next place that can be shown, or the one before; from where the link is, not where the page was drawn."""
+    here = place(script)
+    ways = [p for p in can if p > here] if by > 0 else [p for p in reversed(can) if p < here]
+    open_place(ways[0] if ways else here)
 
 
 def slid(step: int) -> None:
@@ -213,17 +221,15 @@ def no_model(engine: Engine) -> None:
 def footer(script: Script, name: str, here: Place, engine: Engine, recorded: dict[str, Recorded]) -> None:
     """Back, Next, Blank, Again, Leave; drawn before the answers stream, so that it works meanwhile."""
     every = [(i, j) for i, step in enumerate(script.steps) for j in range(step.stops)]
-    can = [p for p in every if playable(script.steps[p[0]], p[1], engine, recorded)]
-    after, before = [p for p in can if p > here], [p for p in can if p < here]
+    can = [p for p in every if playable(script.steps[p[0]], p[1], engine, recorded)] or [here]
     step = script.steps[here[0]]
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="present-bar"):
         st.button(
-            "Back", shortcut="Left", disabled=not before, key="present-back", on_click=open_place,
-            args=(before[-1] if before else here,),
-        )  # fmt: skip
+            "Back", shortcut="Left", disabled=here <= can[0], key="present-back", on_click=move, args=(script, can, -1)
+        )
         st.button(
-            "Next", shortcut="Right", type="primary", disabled=not after, key="present-next", on_click=open_place,
-            args=(after[0] if after else here,),
+            "Next", shortcut="Right", type="primary", disabled=here >= can[-1], key="present-next", on_click=move,
+            args=(script, can, 1),
         )  # fmt: skip
         st.button("Blank", shortcut="B", key="present-blank-key", on_click=lambda: S.update({BLANK: not S.get(BLANK)}))
         st.button("Leave", shortcut="Esc", key="present-leave", on_click=state.go, args=("overview",))
