@@ -115,9 +115,9 @@ def _draw(labels: dict[int, str]) -> None:
     elif not trouble(job):
         made: Direction = job.result
         st.html(about(made, labels))
-        st.button(
-            f"Steer with {markdown_text(f'~{made.name}')}", key=key("dir-add"), on_click=add, args=(f"~{made.name}",)
-        )
+        name = f"~{made.name}"
+        if st.button(f"Steer with {markdown_text(name)}", key=key("dir-add"), on_click=add, args=(name,)):
+            st.rerun()  # the whole page: a button in a fragment draws only its fragment anew
 
 
 def about(direction: Direction, labels: dict[int, str]) -> str:

@@ -275,3 +275,47 @@ def test_nothing_is_wider_than_the_window(context, app, width: int):
     arrive(page, app, "edits=0:1:add,1:1:add,2:1:add,3:1:add,4:1:clamp,6:1:ablate")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.get_by_test_id("stMain").evaluate("e => e.scrollWidth <= e.clientWidth + 1")
+
+
+def test_a_conversation_goes_on_below_the_answers(page, app):
+    arrive(page, app, "edits=3:1:add&max_tokens=5&prompt=Who+are+you%3F")
+    start(page)
+    ended(page)
+    box = page.get_by_role("textbox", name="Continue")
+    box.fill("And now?")
+    box.press("Enter")
+    expect(page.get_by_text("Conversation, 1 turn so far")).to_be_visible()
+    expect(page.get_by_role("textbox", name="Prompt", exact=True)).to_have_value("And now?")
+    ended(page)
+    page.get_by_role("button", name="Edit", exact=True).click()
+    expect(page.get_by_role("textbox", name="Prompt", exact=True)).to_have_value("Who are you?")
+
+
+def test_a_direction_is_made_of_pasted_texts_and_steered(page, app):
+    arrive(page, app, "edits=none&max_tokens=5")
+    page.get_by_role("button", name="Make a direction").click()
+    page.get_by_label("With the trait, one text a line").fill("the old king rules\nthe king is old\nkneel for the king")
+    page.get_by_label("Without it, one text a line").fill("the sea is cold\nthe sea is wide\nwe walk along the sea")
+    page.get_by_role("textbox", name="Name").first.fill("royal")
+    page.get_by_role("button", name="Make it").click()
+    page.get_by_role("button", name=re.compile("^Steer with ~royal")).click()
+    page.wait_for_url(in_link(edits="~royal:1"))
+    expect(page.get_by_role("slider", name="Strength of direction royal")).to_have_value("1")
+    ended(page)
+
+
+def test_a_session_is_taken_home_as_one_file_that_opens_without_a_network(page, profile, app, tmp_path):
+    arrive(page, app, "edits=3:1:add&max_tokens=5&prompt=Say+%3Cb%3Ehello%3C/b%3E,+idiot")
+    start(page)
+    ended(page)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Whole session").click()
+    file = tmp_path / "session.html"
+    download.value.save_as(file)
+    other = profile(offline=True).new_page()
+    other.set_content(file.read_text(encoding="utf-8"))
+    expect(other.get_by_text("<b>hello</b>")).to_be_visible()
+    veil = other.locator("details.veil")
+    assert "blur" in veil.locator("summary").evaluate("e => getComputedStyle(e).filter")
+    veil.locator("summary").click()
+    assert veil.locator("summary").evaluate("e => getComputedStyle(e).filter") == "none"
