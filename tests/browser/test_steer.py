@@ -297,6 +297,8 @@ def test_a_direction_is_made_of_pasted_texts_and_steered(page, app):
     page.get_by_label("With the trait, one text a line").fill("the old king rules\nthe king is old\nkneel for the king")
     page.get_by_label("Without it, one text a line").fill("the sea is cold\nthe sea is wide\nwe walk along the sea")
     page.get_by_role("textbox", name="Name").first.fill("royal")
+    page.keyboard.press("Tab")
+    settled(page)
     page.get_by_role("button", name="Make it").click()
     page.get_by_role("button", name=re.compile("^Steer with ~royal")).click()
     page.wait_for_url(in_link(edits="~royal:1"))
