@@ -24,6 +24,7 @@ from explorer.errors import JudgeError
 from explorer.packaged import home
 
 BUNDLED = Path(__file__).parent / "traits"
+_PLAIN = BUNDLED / "plain.txt"  # ordinary answers, one a line: they show none of the bundled traits
 FEWEST = 5  # sentences a class: with fewer there is nothing to hold out
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 _GRID = (0.0003, 0.001, 0.003, 0.01, 0.03)  # regularisation C, on standardised columns
@@ -121,9 +122,12 @@ def traits() -> dict[str, Trait]:
         JudgeError: If a file of sentences cannot be read.
     """
     found = {}
+    plain = tuple(_PLAIN.read_text(encoding="utf-8").splitlines())
     for name, (title, question) in _BUNDLED.items():
         if (path := BUNDLED / f"{name}.csv").exists():
-            found[name] = Trait(name, title, question, *read_sentences(path), bundled=True)
+            shown, hidden = read_sentences(path)
+            ordinary = tuple(text for text in plain if text not in hidden)
+            found[name] = Trait(name, title, question, shown, hidden + ordinary, bundled=True)
     for path in sorted(_own().glob("*.csv")):
         if path.stem not in found and _NAME.fullmatch(path.stem):
             found[path.stem] = Trait.taught(path.stem, *read_sentences(path))
@@ -353,22 +357,22 @@ class TraitJudge:
 
 
 _SENTENCE = re.compile(r"(?<=[.!?…])[\"'”’)*_]*\s+|\n+")
-_SHORT, _LONG = 5, 40  # words of a passage
+_LONG = 80  # words of a passage: judges are fitted on texts of one to three sentences
 
 
 def passages(text: str) -> list[str]:
-    """The pieces of a text that a trait judge reads: its sentences, the shortest joined to the one before, the longest cut.
+    """The pieces of a text that a trait judge reads: sentences joined up to 80 words, longer ones cut.
 
-    The embedding of a whole answer is the mean of its tokens, in which one threat between polite sentences drowns.
+    An answer in the app is one passage. Single sentences were tried: without their neighbours ordinary ones are taken for sarcasm or
+    malice far too often (of 36 unsteered answers 15 instead of 3 held a malicious sentence), and a page of text would always hold one.
     """
     found: list[str] = []
     for sentence in _SENTENCE.split(text):
         words = sentence.split()
         for start in range(0, len(words), _LONG):
-            piece = " ".join(words[start : start + _LONG])
-            before = len(found[-1].split()) if found else 0
-            if found and (len(piece.split()) < _SHORT or before < _SHORT) and before < _LONG:
-                found[-1] += " " + piece
-            elif any(c.isalpha() for c in piece):
-                found.append(piece)
+            piece = words[start : start + _LONG]
+            if found and len(found[-1].split()) + len(piece) <= _LONG:
+                found[-1] += " " + " ".join(piece)
+            elif any(c.isalpha() for word in piece for c in word):
+                found.append(" ".join(piece))
     return found

@@ -155,14 +155,22 @@ def test_the_interval_of_an_auroc_is_as_wide_as_its_spread_over_fresh_samples():
 
 
 def test_a_text_is_read_in_passages_and_nothing_of_it_is_lost():
-    polite, threat = "Thank you for asking, it was a lovely day at the market. " * 3, "Then I burned it all down!"
+    polite, threat = "Thank you for asking, it was a lovely day at the market. " * 8, "Then I burned it all down!"
     pieces = passages(polite + threat)
     assert len(pieces) > 1
     assert " ".join(pieces).split() == (polite + threat).split()
-    assert pieces[-1] == threat
+    assert pieces[-1].endswith(threat)
     assert passages("No. Never! I will crush the whole village.") == ["No. Never! I will crush the whole village."]
-    assert passages("word " * 100) == [" ".join(["word"] * n) for n in (40, 40, 20)]
+    assert passages("word " * 200) == [" ".join(["word"] * n) for n in (80, 80, 40)]
     assert passages("") == passages(" \n ") == passages("... !!! 123") == []
+
+
+def test_ordinary_answers_show_no_bundled_trait():
+    plain = set((BUNDLED / "plain.txt").read_text(encoding="utf-8").splitlines())
+    assert len(plain) >= 100
+    for trait in (t for t in traits().values() if t.bundled):
+        assert plain <= set(trait.negative)
+        assert not plain & set(trait.positive)
 
 
 @pytest.mark.parametrize("path", sorted(BUNDLED.glob("*.csv")), ids=lambda path: path.stem)
