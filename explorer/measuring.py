@@ -63,6 +63,17 @@ class Comparison:
     random: Tally
     flipped: Tally
 
+    @property
+    def causes(self) -> bool:
+        """Whether it does more than random pushes do, beyond chance, in text that is mostly whole."""
+        return self.steered.rate.interval[0] > self.random.rate.interval[1] and self.steered.coherent.value >= 0.5
+
+    @property
+    def rates(self) -> dict[str, Rate]:
+        """The rates that presets carry, by their names in `explorer.presets.RATES`."""
+        rates = {"base": self.base.rate, "steered": self.steered.rate, "random": self.random.rate}
+        return rates | {"flipped": self.flipped.rate, "coherent": self.steered.coherent}
+
 
 def questions() -> tuple[str, ...]:
     """The open questions that every measurement asks: none suggests a persona."""

@@ -131,7 +131,7 @@ def find(
     found = bench.compare(edits, answers, seed + 1000)  # other seeds than the search's: the winner is measured afresh
     reads = max((c.auroc for c in ranked[:candidates]), default=0.5)
     used = direction if any(e.direction for e in edits) else None
-    return Persona(trait.name, trait.title, edits, used, reads, found, verdict(found.steered, found.random, reads))
+    return Persona(trait.name, trait.title, edits, used, reads, found, verdict(found, reads))
 
 
 def joined(
@@ -160,9 +160,9 @@ def worth(tally: Tally) -> float:
     return tally.rate_of_whole - 4 * max(0.0, COHERENT - tally.coherent.value)
 
 
-def verdict(steered: Tally, random: Tally, reads: float) -> str:
-    """Causes, if the steered interval lies above the random one and at least half of the answers are coherent."""
-    if steered.rate.interval[0] > random.rate.interval[1] and steered.coherent.value >= 0.5:
+def verdict(found: Comparison, reads: float) -> str:
+    """Whether a push causes its trait, only reads it, or neither."""
+    if found.causes:
         return "causes"
     return "only reads" if reads >= READS else "neither"
 
@@ -188,15 +188,10 @@ def as_toml(personas: Sequence[Persona], prompt: str) -> str:
             f"description = {_quoted(_described(persona))}\nprompt = {_quoted(prompt)}\n"
             f"edits = [\n{''.join(f'  {{ {one} }},' + chr(10) for one in lever)}]\n"
             f"[preset.measured]\njudge = {_quoted(persona.trait)}\nn = {found.steered.n}\n"
-            + "".join(f"{name} = {_triple(rate)}\n" for name, rate in _rates(found).items())
+            + "".join(f"{name} = {_triple(rate)}\n" for name, rate in found.rates.items())
             + f"verdict = {_quoted(persona.verdict)}\n"
         )
     return "".join(out)
-
-
-def _rates(found: Comparison) -> dict[str, Rate]:
-    rates = {"base": found.base.rate, "steered": found.steered.rate, "random": found.random.rate}
-    return rates | {"flipped": found.flipped.rate, "coherent": found.steered.coherent}
 
 
 def _described(persona: Persona) -> str:

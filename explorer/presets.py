@@ -1,6 +1,7 @@
 """Presets: named sets of edits that steer towards a persona; those that come with a cache, and a person's own."""
 
 import contextlib
+import json
 import math
 import os
 import threading
@@ -35,6 +36,8 @@ RATES: dict[str, str] = {
     "coherent": "Share of steered answers that are whole, fluent text.",
 }
 """What is measured of a preset, each with its 95 % interval."""
+REPORT, PERSONAS = "report.json", "personas"
+"""Where a cache's report says how its presets did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,11 @@ class Preset:
         """Name of the judge that said which answers are of the preset's kind; "" where nobody measured."""
         return str((self.measured or {}).get("judge", ""))
 
+    @property
+    def spelled(self) -> list[str]:
+        """Its edits as links and the command line spell them: what figures are of."""
+        return [f"{e.target}:{e.strength:g}:{e.mode}" for e in self.edits]
+
     def rate(self, name: str) -> tuple[float, float, float] | None:
         """One of `RATES` as (value, low, high); None where it was not measured."""
         return (self.measured or {}).get(name)
@@ -83,8 +91,26 @@ def load(cache: Cache) -> list[Preset]:
     Raises:
         SteeringError: If a file cannot be read, or a preset in it makes no sense.
     """
+    reported = _reported(cache)
     bundled = [replace(preset, bundled=True) for preset in _read(cache.presets, cache)]
-    return [*bundled, *_read(own(cache), cache)]
+    return [*(_with_figures(preset, reported.get(preset.name)) for preset in bundled), *_read(own(cache), cache)]
+
+
+def _reported(cache: Cache) -> dict[str, dict[str, Any]]:
+    path = cache.path / REPORT
+    try:
+        return json.loads(path.read_text(encoding="utf-8")).get(PERSONAS, {}) if path.is_file() else {}
+    except (OSError, ValueError) as error:
+        raise SteeringError(
+            f"{path} cannot be read ({error})", do="Compute it again: persona-explorer report"
+        ) from error
+
+
+def _with_figures(preset: Preset, reported: dict[str, Any] | None) -> Preset:
+    """The preset with what the report measured of these very edits."""
+    if reported is None or reported.get("edits") != preset.spelled or reported.get("judge") != preset.judge:
+        return preset
+    return replace(preset, measured=_measured({k: v for k, v in reported.items() if k != "edits"}))
 
 
 def own(cache: Cache) -> Path:

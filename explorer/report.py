@@ -16,14 +16,14 @@ from explorer.fidelity import Figure, fidelity
 from explorer.judging import Panel
 from explorer.measuring import RANDOM, Bench, Comparison
 from explorer.model import LanguageModel
-from explorer.presets import Preset
+from explorer.presets import PERSONAS, RATES, REPORT, Preset
 from explorer.sae import SparseCoder
 from explorer.traits import Fit, traits
 
 if TYPE_CHECKING:
     from explorer.generate import Steering
 
-REPORT, PRINTED, HELD_OUT, SWEEP = "report.json", "REPORT.md", "heldout.parquet", "sweep.json"
+PRINTED, HELD_OUT, SWEEP = "REPORT.md", "heldout.parquet", "sweep.json"
 WORDS = {"malice": "malicious", "sarcasm": "sarcastic", "toxicity": "toxic", "joy": "joyful"}
 """Judge -> what its answers are called in the figures' names; others are called as their judge is."""
 ANSWERED = 120
@@ -62,13 +62,13 @@ def report(
         raise CacheError(
             f"There is no {held_out}", expected="the held-out documents", do="Make the world with persona-explorer make"
         )
-    figures, cells = load(folder), _cells(folder)
+    figures, cells, spoken = load(folder), _part(folder, "cells"), _part(folder, PERSONAS)
     key = {"model": model.fingerprint, "sae": coder.fingerprint}
-    if figures and _key(folder) != key:
-        figures, cells = {}, {}
+    if figures and _part(folder, "of") != key:
+        figures, cells, spoken = {}, {}, {}
 
     def write() -> None:
-        _write(folder, key, figures, cells)
+        _write(folder, key, figures, cells, spoken)
 
     corpora = [("", read(held_out, model))] + (
         [("_outside", map(model.begun, read(outside, model)))] if outside else []
@@ -92,7 +92,13 @@ def report(
                 progress=lambda what, done, total, name=persona.name: progress(f"{name}: {what} {done / max(1, total):.0%}"),
             )  # fmt: skip
             first = next(p for p in personas if p.judge == persona.judge) is persona
-            figures |= _persona(persona, bench.compare(persona.edits, answers), first)
+            found = bench.compare(persona.edits, answers)
+            figures |= _persona(persona, found, first)
+            spoken[persona.name] = {
+                "edits": persona.spelled, "judge": persona.judge, "n": found.steered.n,
+                "verdict": "causes" if found.causes else "neither",
+                **{name: [rate.value, *rate.interval] for name, rate in found.rates.items()},
+            }  # fmt: skip
             write()
     write()
     return figures
@@ -156,21 +162,22 @@ def load(folder: Path) -> dict[str, Figure]:
     return {name: Figure(**entry) for name, entry in json.loads(path.read_text(encoding="utf-8"))["figures"].items()}
 
 
-def _key(folder: Path) -> dict[str, str]:
-    return json.loads((folder / REPORT).read_text(encoding="utf-8"))["of"]
+def _part(folder: Path, name: str) -> dict[str, Any]:
+    """One part of report.json; empty where there is none.
 
-
-def _cells(folder: Path) -> dict[str, dict[str, int]]:
-    """Counts that were measured for figures, so that none is measured twice; a preset that changed has other keys."""
+    Its cells are counts that were measured for figures, so that none is measured twice; a preset that changed has other keys.
+    """
     path = folder / REPORT
-    return json.loads(path.read_text(encoding="utf-8")).get("cells", {}) if path.exists() else {}
+    return json.loads(path.read_text(encoding="utf-8")).get(name, {}) if path.exists() else {}
 
 
-def _write(folder: Path, key: dict[str, str], figures: dict[str, Figure], cells: Mapping[str, Any]) -> None:
-    said = {"of": key, "figures": {n: asdict(f) for n, f in figures.items()}, "cells": dict(cells)}
+def _write(
+    folder: Path, key: dict[str, str], figures: dict[str, Figure], cells: Mapping[str, Any], spoken: Mapping[str, Any]
+) -> None:
+    said = {"of": key, "figures": {n: asdict(f) for n, f in figures.items()}, PERSONAS: spoken, "cells": cells}
     for name, text in (
         (REPORT, json.dumps(said, indent=1) + "\n"),
-        (PRINTED, printed(folder.resolve().name, figures, _sweep(folder))),
+        (PRINTED, printed(folder.resolve().name, figures, _sweep(folder), spoken)),
     ):
         partial = folder / f"{name}.partial"
         partial.write_text(text, encoding="utf-8")
@@ -182,14 +189,16 @@ def _sweep(folder: Path) -> list[dict[str, Any]]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
 
 
-def printed(name: str, figures: dict[str, Figure], sweep: Iterable[dict[str, Any]] = ()) -> str:
+def printed(
+    name: str, figures: dict[str, Figure], sweep: Iterable[dict[str, Any]] = (), spoken: Mapping[str, Any] | None = None
+) -> str:
     """The report as Markdown."""
     lines = [f"# Report: {name}", "", "Printed from report.json; every figure is computed again by its command.", ""]
     lines += ["| Figure | Value | 95 % interval | Target | From | Meaning |", "|---|---|---|---|---|---|"]
     for key, f in figures.items():
         interval = "" if f.low is None or f.high is None else f"{f.low:.4f} to {f.high:.4f}"
         lines.append(f"| `{key}` | {f.value:.4f} | {interval} | {f.target} | {f.n} | {f.meaning} |")
-    lines += _personas_printed(figures)
+    lines += _personas_printed(spoken or {})
     runs = list(sweep)
     if runs:
         lines += [
@@ -211,36 +220,20 @@ def printed(name: str, figures: dict[str, Figure], sweep: Iterable[dict[str, Any
     return "\n".join(lines) + "\n"
 
 
-def _personas_printed(figures: Mapping[str, Figure]) -> list[str]:
-    """A table of personas beside their controls, read off the figures' names."""
+def _personas_printed(spoken: Mapping[str, Any]) -> list[str]:
+    """A table of personas beside their controls."""
     lines = []
-    for fluent in [key for key in figures if key.endswith("_fluent")]:
-        name = fluent.removesuffix("_fluent")
-        undo = next(key for key in figures if key.startswith(f"{name}_undo_"))
-        word = undo.removeprefix(f"{name}_undo_")
-        pooled = f"random_directions_{name}_{word}"
-        random = figures[pooled if pooled in figures else f"random_directions_{word}"]
-        steered, base = figures[f"{name}_{word}"], figures[f"base_{word}"]
-        shown = [
-            f"{f.value:.2f} ({f.low:.2f} to {f.high:.2f})"
-            for f in (base, steered, random, figures[undo], figures[fluent])
-        ]
-        lines.append(f"| {name} | {word} | {' | '.join(shown)} | {verdict(steered, random, figures[fluent])} |")
+    for name, persona in spoken.items():
+        rates = [f"{value:.2f} ({low:.2f} to {high:.2f})" for value, low, high in (persona[key] for key in RATES)]
+        word = WORDS.get(persona["judge"], persona["judge"])
+        lines.append(f"| {name} | {word} | {persona['n']} | {' | '.join(rates)} | {persona['verdict']} |")
     head = [
         "",
         "## Personas",
         "",
         f"Shares with 95 % intervals. Random: {RANDOM} directions of the same length, pooled.",
         "",
-    ]
-    head += [
-        "| Persona | Answers | Base | Steered | Random | Other sign | Coherent | Verdict |",
-        "|---|---|---|---|---|---|---|---|",
+        "| Persona | Answers | n | Base | Steered | Random | Other sign | Coherent | Verdict |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     return [*head, *lines] if lines else []
-
-
-def verdict(steered: Figure, random: Figure, coherent: Figure) -> str:
-    """Whether a push causes its persona: more than random pushes do, beyond chance, in text that is mostly whole."""
-    causes = (steered.low or 0.0) > (1.0 if random.high is None else random.high) and coherent.value >= 0.5
-    return "causes" if causes else "not shown to cause"

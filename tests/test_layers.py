@@ -24,7 +24,10 @@ LAYERS = [
     ("judges", {"embedding", "traits", "fluency", "endpoint", "judging"}),
     ("doses", {"dosing", "sheets"}),
     ("making", {"sampling", "training", "statistics", "logits", "neighbours"}),
-    ("wiring", {"build", "check", "fidelity", "measuring", "personas", "report", "exams", "recipe", "scripts", "recording"}),
+    (
+        "wiring",
+        {"build", "check", "fidelity", "measuring", "personas", "report", "exams", "recipe", "scripts", "recording"},
+    ),
     ("command line", {"cli", "__main__"}),
 ]
 TORCH_FREE = {

@@ -122,7 +122,8 @@ def test_a_push_that_breaks_the_text_is_worth_less_than_a_milder_one():
     ],
 )
 def test_a_verdict_asks_for_more_than_random_pushes_do_in_text_that_is_whole(steered, reads, said):
-    assert verdict(steered, Tally(100, 4, 95, 4), reads) == said
+    base = random = flipped = Tally(100, 4, 95, 4)
+    assert verdict(Comparison(base, steered, random, flipped), reads) == said
 
 
 def test_presets_that_do_not_work_are_written_with_their_verdict():

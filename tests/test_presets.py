@@ -1,5 +1,6 @@
 """Presets: what came with the cache, what a person keeps, and files that make no sense."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from explorer.cache import Cache
 from explorer.errors import SteeringError
-from explorer.presets import RATES, VERDICTS, Preset, load, own, remove, save
+from explorer.presets import RATES, REPORT, VERDICTS, Preset, load, own, remove, save
 from explorer.records import Edit
 from tests.helpers_cache import HOSTILE, fake_cache
 
@@ -129,3 +130,16 @@ def test_savings_at_the_same_moment_all_last(cache: Cache):
         list(pool.map(lambda name: save(cache, Preset(name, "", "", (Edit(1),))), names))
     assert sorted(p.name for p in load(cache) if not p.bundled) == sorted(names)
     assert [path.suffix for path in own(cache).parent.iterdir()] == [".toml"]
+
+
+def test_what_the_report_measured_of_these_very_edits_is_said(cache: Cache):
+    rates = {name: [0.5, 0.4, 0.6] for name in RATES}
+    said = {"edits": ["3:1.5:add", "4:-1:clamp"], "judge": "", "n": 120, "verdict": "causes", **rates}
+    (cache.path / REPORT).write_text(json.dumps({"personas": {"regal": said}}))
+    assert load(cache)[0].verdict == "causes"
+    assert load(cache)[0].rate("steered") == (0.5, 0.4, 0.6)
+    (cache.path / REPORT).write_text(json.dumps({"personas": {"regal": {**said, "edits": ["3:1:add"]}}}))
+    assert load(cache)[0].verdict == "untested"
+    (cache.path / REPORT).write_text("{")
+    with pytest.raises(SteeringError, match="persona-explorer report"):
+        load(cache)
