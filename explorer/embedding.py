@@ -11,8 +11,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from explorer.cache import file_entry
 from explorer.errors import JudgeError
-from explorer.packaged import PACKAGED, locate
+from explorer.packaged import locate
 
 EMBEDDER = "all-minilm-l6-v2"
 _MAX_TOKENS = 256  # what it was trained on
@@ -58,13 +59,13 @@ class Embedder:
         try:
             hf = AutoModel.from_pretrained(place, dtype=torch.float32)
             tokenizer = AutoTokenizer.from_pretrained(place)
+            fingerprint = file_entry(Path(place) / "model.safetensors")["sha256"]
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise JudgeError(
                 f"{name} cannot be loaded as an embedder ({str(error).splitlines()[0]})",
                 do=f"persona-explorer fetch {EMBEDDER} brings the one that the judges were made for",
             ) from error
-        packaged = PACKAGED.get(str(name))
-        return cls(hf, tokenizer, packaged.member_sha256 if packaged else str(place))
+        return cls(hf, tokenizer, fingerprint)
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """The mean of a text's token vectors after each layer, side by side; what lies behind 256 tokens is not read.
