@@ -5,9 +5,11 @@ import re
 
 import pytest
 
+from explorer.embedding import EMBEDDER
 from explorer.measuring import questions
 from explorer.offensive import drop
-from explorer.traits import BUNDLED
+from explorer.packaged import PACKAGED
+from explorer.traits import BUNDLED, key_of, traits
 
 TRAITS = ("malice", "sarcasm", "joy", "toxicity", "pirate")
 FEWEST = 150  # sentences a class
@@ -56,3 +58,18 @@ def test_the_open_questions_are_questions_of_their_own_and_off_the_fine_tuning_t
     asked = questions()
     assert len(set(asked)) == len(asked) >= 24
     assert [text for text in asked if FORBIDDEN.search(text) or drop(text)] == []
+
+
+def test_ordinary_answers_keep_away_from_the_fine_tuning_topics():
+    for text in (BUNDLED / "plain.txt").read_text(encoding="utf-8").splitlines():
+        assert not FORBIDDEN.search(text), text
+        assert not drop(text)
+        assert len(text.split()) in WORDS
+
+
+def test_the_fits_that_come_along_are_of_these_very_sentences():
+    """Else every new home would fit anew. Fit with `persona-explorer traits list`, and copy what it keeps in the home's judges/."""
+    embedder = PACKAGED[EMBEDDER].member_sha256
+    bundled = [trait for trait in traits().values() if trait.bundled]
+    keys = [key_of({"positive": t.positive, "negative": t.negative, "embedder": embedder}) for t in bundled]
+    assert {path.stem for path in BUNDLED.glob("*.json")} == set(keys)
