@@ -13,7 +13,7 @@ from app.jobs import Job
 from app.teaching import teach
 from app.watched import busy, progress, trouble, warming, watched
 from explorer.errors import ExplorerError
-from explorer.judging import COHERENT_RULE, Judge, judges
+from explorer.judging import COHERENT_RULE, JUDGES, Judge, judges
 from explorer.traits import Trait, TraitJudge, remove_trait, traits
 
 S = st.session_state
@@ -77,8 +77,13 @@ def forget(name: str) -> None:
 # --- what is drawn
 
 
-def figures(engine: Engine, known: dict[str, Trait]) -> None:
+def figures(engine: Engine) -> None:
     """Each trait with how often its judge errs on sentences that it was not fitted on."""
+    try:
+        known = traits()  # here, since a trait may be removed while only this part of the page is drawn anew
+    except ExplorerError as error:
+        state.show_error(error)
+        known = {}
     measured = fits()
     left = [trait for trait in known.values() if trait.name not in measured or measured[trait.name].trait != trait]
     st.html(
@@ -190,18 +195,13 @@ def main() -> None:
     )
     if error := S.pop("judges-error", None):
         state.show_error(error)
-    try:
-        known = traits()
-    except ExplorerError as error:
-        state.show_error(error)
-        known = {}
     left, right = st.columns([1.7, 1], gap="large")
     with left:
-        watched(lambda: figures(engine, known), lambda: S.get(FITTING))
+        watched(lambda: figures(engine), lambda: S.get(FITTING))
         teach(lambda trait: measure(engine, [trait]))
     with right:
         watched(lambda: try_a_text(engine), lambda: (S.get(SCORES) or (None, None))[1])
-        others([judge for judge in judges().values() if judge.name not in known])
+        others(list(JUDGES.values()))
 
 
 main()

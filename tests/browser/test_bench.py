@@ -76,7 +76,7 @@ def test_a_taught_judge_has_figures_at_once_and_judges(page, app):
         re.compile("yes|no"), timeout=LONG
     )
     arrive(page, app, "sweep", "edits=3:1:add&trait=grim-talk")
-    expect(page.get_by_text("Grim talk").first).to_be_visible()
+    expect(page.get_by_role("combobox", name="Judged for")).to_have_value("Grim talk")
     arrive(page, app, "judges")
     page.get_by_role("button", name="Remove “grim-talk”").click()
     expect(row).to_have_count(0)
