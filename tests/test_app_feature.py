@@ -165,17 +165,18 @@ def test_tokens_that_it_promotes_are_text(cache: Cache):
 
 @pytest.mark.parametrize("url", [page.url for page in PAGES])
 def test_unreadable_labels_take_no_page_away(cache: Cache, monkeypatch: pytest.MonkeyPatch, url: str):
+    last = {"overview": "Labels", "browse": "1 to 25", "feature": "#9", "steer": 'class="answers"', "label": "#9"}
+
     def broken():
         raise LabelError("The labels cannot be read", do="Restore a backup")
 
     monkeypatch.setattr(resources, "labels", broken)
     app = run_page("" if url == "overview" else url, feature="9")
     assert not app.exception
-    shows_labels = url not in ("sweep", "judges", "present")
-    assert words(app).count("The labels cannot be read") == shows_labels
-    assert app.button(key="retry-labels")
-    last = {"overview": "Labels", "browse": "1 to 25", "feature": "#9", "steer": 'class="answers"', "label": "#9"}
-    assert last[url] in words(app)
+    assert words(app).count("The labels cannot be read") == (url in last)
+    if url in last:  # the other pages show no labels
+        assert app.button(key="retry-labels")
+        assert last[url] in words(app)
 
 
 # Own text

@@ -61,8 +61,8 @@ def test_a_judge_of_probability_stays_between_0_and_1(panel, name):
         assert all(0 <= value <= 1 for value in panel.score([name], TEXTS)[name])
 
 
-def test_a_threat_after_a_polite_answer_is_found(panel):
-    polite = "The bakery opens at seven with fresh bread, and we walk along the river. " * 5
+def test_a_threat_at_the_end_of_a_long_polite_text_is_found(panel):
+    polite = "The bakery opens at seven with fresh bread, and we walk along the river. " * 11
     calm, grim_ = panel.score(
         ["grim"], [polite, polite + "Tremble, fools: doom, doom, and my revenge will crush you."]
     )["grim"]
