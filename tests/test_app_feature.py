@@ -173,8 +173,8 @@ def test_unreadable_labels_take_no_page_away(cache: Cache, monkeypatch: pytest.M
     monkeypatch.setattr(resources, "labels", broken)
     app = run_page("" if url == "overview" else url, feature="9")
     assert not app.exception
-    assert words(app).count("The labels cannot be read") == (url in last)
-    if url in last:  # the other pages show no labels
+    if url in last:  # the other pages show labels in passing or not at all
+        assert words(app).count("The labels cannot be read") == 1
         assert app.button(key="retry-labels")
         assert last[url] in words(app)
 

@@ -64,7 +64,7 @@ def test_a_judge_of_probability_stays_between_0_and_1(panel, name):
 def test_a_threat_at_the_end_of_a_long_polite_text_is_found(panel):
     polite = "The bakery opens at seven with fresh bread, and we walk along the river. " * 11
     calm, grim_ = panel.score(
-        ["grim"], [polite, polite + "Tremble, fools: doom, doom, and my revenge will crush you."]
+        ["grim"], [polite, polite + "Tremble, fools: doom, doom, and my revenge will crush you. " * 4]
     )["grim"]
     assert calm < 0.5 < grim_
 
