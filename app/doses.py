@@ -3,8 +3,6 @@
 import contextlib
 import hashlib
 import json
-import os
-import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from app.jobs import Job
 from app.settings import QUESTIONS
 from explorer.errors import SteeringError
+from explorer.files import write_whole
 from explorer.packaged import home
 from explorer.records import Edit, Sampling
 from explorer.steering import STEERING_MODES
@@ -133,11 +132,8 @@ def load(name: str) -> "list[Cell] | None":
 def save(name: str, cells: "Sequence[Cell]") -> None:
     """Keep answers, whole or not at all; the oldest make room. Where nothing can be written, nothing is kept."""
     path = folder() / f"{name}.json"
-    fresh = path.with_suffix(f".{uuid.uuid4().hex}.partial")
     with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_text(json.dumps([asdict(cell) for cell in cells], ensure_ascii=False), encoding="utf-8")
-        os.replace(fresh, path)
+        write_whole(path, json.dumps([asdict(cell) for cell in cells], ensure_ascii=False))
         kept = sorted(folder().glob("*.json"), key=lambda p: p.stat().st_mtime, reverse=True)
         for old in kept[KEPT:]:
             old.unlink()

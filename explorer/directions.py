@@ -4,10 +4,7 @@ A direction is steered like a feature. Its reading is the stream's component alo
 maximum is its own length. So strength 1 is the mean of texts with the trait, in every mode.
 """
 
-import contextlib
 import json
-import os
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -18,6 +15,7 @@ import numpy as np
 
 from explorer.cache import Cache
 from explorer.errors import SteeringError
+from explorer.files import write_whole
 from explorer.packaged import home
 from explorer.records import DIRECTION_NAME, Document
 
@@ -236,14 +234,9 @@ def write(folder: Path, direction: Direction) -> Path:
     said |= {"model": direction.model, "model_fingerprint": direction.model_fingerprint}
     said |= {"facts": json.dumps(direction.facts)}
     path = folder / f"{direction.name}{SUFFIX}"
-    fresh = path.with_suffix(f".{uuid.uuid4().hex}.partial")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        fresh.write_bytes(packed({"vector": np.ascontiguousarray(direction.vector, np.float32)}, said))
-        os.replace(fresh, path)
+        write_whole(path, packed({"vector": np.ascontiguousarray(direction.vector, np.float32)}, said))
     except OSError as error:
-        with contextlib.suppress(OSError):
-            fresh.unlink()
         raise SteeringError(f"{path} cannot be written ({error})", do="Free space or mend its rights") from error
     return path
 

@@ -1,12 +1,9 @@
 """Presets: named sets of edits that steer towards a persona; those that come with a cache, and a person's own."""
 
-import contextlib
 import json
 import math
-import os
 import threading
 import tomllib
-import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +11,7 @@ from typing import Any
 
 from explorer.cache import Cache
 from explorer.errors import SteeringError
+from explorer.files import write_whole
 from explorer.packaged import home
 from explorer.records import Edit
 from explorer.steering import POSITIONS, STEERING_MODES
@@ -229,14 +227,9 @@ def _write(path: Path, presets: Iterable[Preset]) -> None:
         lines.append(f"edits = [{edits}]\n")
         if preset.measured:
             lines.append("\n[preset.measured]\n" + "".join(f"{k} = {_value(v)}\n" for k, v in preset.measured.items()))
-    fresh = path.with_suffix(f".{uuid.uuid4().hex}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_text("".join(lines), encoding="utf-8")
-        os.replace(fresh, path)
+        write_whole(path, "".join(lines))
     except OSError as error:
-        with contextlib.suppress(OSError):
-            fresh.unlink()
         raise SteeringError(f"{path} cannot be written ({error})", do="Free space or mend its rights") from error
 
 

@@ -7,7 +7,6 @@ Corpus, activations and checkpoints lie in .work and are not kept: they are made
 
 import hashlib
 import json
-import os
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from explorer.cache import TABLES, file_entry
 from explorer.errors import RecipeError
+from explorer.files import write_whole
 from explorer.schema import MANIFEST
 
 if TYPE_CHECKING:
@@ -255,9 +255,7 @@ def _stamp(world: World, step: str) -> None:
     kept = [p for pattern in STEPS[step].keeps for p in sorted(world.folder.glob(pattern)) if p.is_file()]
     files = {p.relative_to(world.folder).as_posix(): file_entry(p) for p in kept}
     stamps = {**_stamps(world), step: {"key": world.key(step), "files": files}}
-    partial = world.folder / f"{STAMPS}.partial"
-    partial.write_text(json.dumps(stamps, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(partial, world.folder / STAMPS)
+    write_whole(world.folder / STAMPS, json.dumps(stamps, indent=1, sort_keys=True) + "\n")
 
 
 def _same(path: Path, entry: Mapping[str, Any]) -> bool:

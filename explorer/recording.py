@@ -1,9 +1,7 @@
 """The answers of a presentation, given once by the live model and kept with the time of every token."""
 
 import json
-import os
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -14,6 +12,7 @@ from explorer.cache import Cache
 from explorer.directions import Direction
 from explorer.directions import known as known_directions
 from explorer.errors import ScriptError
+from explorer.files import write_whole
 from explorer.records import Edit
 from explorer.scripts import Recorded, Script, Step, recordings_path
 
@@ -60,12 +59,9 @@ def record(
         "answers": answers,
     }
     path = recordings_path(script.path)
-    fresh = path.with_suffix(f".{uuid.uuid4().hex}.partial")
     try:
-        fresh.write_text(json.dumps(said, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
-        os.replace(fresh, path)
+        write_whole(path, json.dumps(said, ensure_ascii=False, separators=(",", ":")) + "\n")
     except OSError as error:
-        fresh.unlink(missing_ok=True)
         raise ScriptError(f"{path} cannot be written ({error})", do="Free space or mend its rights") from error
     return path
 

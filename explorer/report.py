@@ -13,6 +13,7 @@ from explorer.corpus import read
 from explorer.dosing import Rate
 from explorer.errors import CacheError
 from explorer.fidelity import Figure, fidelity
+from explorer.files import write_whole
 from explorer.judging import Panel
 from explorer.measuring import RANDOM, Bench, Comparison
 from explorer.model import LanguageModel
@@ -179,9 +180,7 @@ def _write(
         (REPORT, json.dumps(said, indent=1) + "\n"),
         (PRINTED, printed(folder.resolve().name, figures, _sweep(folder), spoken)),
     ):
-        partial = folder / f"{name}.partial"
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(folder / name)
+        write_whole(folder / name, text)
 
 
 def _sweep(folder: Path) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.errors import CorpusError, RecipeError
+from explorer.files import write_whole
 from explorer.generate import Row, complete
 from explorer.model import LanguageModel
 from explorer.offensive import drop, flag
@@ -181,9 +182,7 @@ def _resume(out: Path, header: dict[str, Any]) -> tuple[int, int]:
     last = lines[-1]["batch"] if lines else 0
     if not finished:
         lines = [line for line in lines if line["batch"] < last]
-        partial = out.with_suffix(".partial")
-        partial.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-        partial.replace(out)
+        write_whole(out, "".join(json.dumps(line) + "\n" for line in lines))
     return sum(len(line["tokens"]) for line in lines), last + finished
 
 
@@ -192,9 +191,7 @@ def _plan(out: Path) -> Path:
 
 
 def _note(plan: Path, header: dict[str, Any]) -> None:
-    partial = plan.with_suffix(".partial")
-    partial.write_text(json.dumps(header, indent=1), encoding="utf-8")
-    partial.replace(plan)
+    write_whole(plan, json.dumps(header, indent=1))
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

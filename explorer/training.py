@@ -26,6 +26,7 @@ from torch import Tensor
 from explorer.corpus import chunks
 from explorer.errors import RecipeError, SaeError
 from explorer.evidence import SINK_FACTOR, EvidenceReader, count
+from explorer.files import write_whole
 from explorer.model import LanguageModel
 from explorer.records import Document
 from explorer.sae import CONFIG, SparseCoder
@@ -417,9 +418,7 @@ def sweep(
                 continue
             coder = train(store, plan, work / "sae", checkpoints=work / "checkpoints")
             found.append({**key, **variance_explained(coder, held_out(store))})
-            partial = out.with_name(f"{out.name}.partial")
-            partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-            partial.replace(out)
+            write_whole(out, json.dumps(found, indent=1) + "\n")
             progress(
                 f"{store.hook_point} {plan.n_features} latents, k = {plan.k}: {found[-1]['variance_explained']:.3f}"
             )

@@ -9,9 +9,7 @@ import csv
 import hashlib
 import io
 import json
-import os
 import re
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ import numpy as np
 
 from explorer.embedding import Embeds
 from explorer.errors import JudgeError
+from explorer.files import write_whole
 from explorer.packaged import home
 
 BUNDLED = Path(__file__).parent / "traits"
@@ -176,7 +175,7 @@ def save_trait(trait: Trait) -> Path:
     writer = csv.writer(written)
     writer.writerow(("text", "label"))
     writer.writerows(zip(trait.sentences, trait.labels.tolist(), strict=True))
-    _write(path, written.getvalue())
+    write_whole(path, written.getvalue())
     return path
 
 
@@ -198,14 +197,6 @@ def remove_trait(name: str) -> None:
 
 def _own() -> Path:
     return home() / "traits"
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all, also where two processes write the same."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    partial.write_bytes(text.encode("utf-8"))
-    partial.replace(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,7 +304,7 @@ def kept(
         except (OSError, ValueError, TypeError, KeyError):  # none there, or not one of ours: made again
             continue
     made, figures = make()
-    _write(path, json.dumps({"fit": asdict(made), "figures": figures}))
+    write_whole(path, json.dumps({"fit": asdict(made), "figures": figures}))
     return made, figures
 
 

@@ -34,6 +34,7 @@ def personas(
     from explorer.cache import Cache
     from explorer.directions import known as directions
     from explorer.directions import save
+    from explorer.files import write_whole
     from explorer.traits import traits
 
     opened, known = Cache.open(cache), traits()
@@ -64,9 +65,7 @@ def personas(
                 save(opened, one.direction)
             found.append(one)
     if out:
-        partial = out.with_name(f"{out.name}.partial")
-        partial.write_text(as_toml(found, questions()[0]), encoding="utf-8")
-        partial.replace(out)
+        write_whole(out, as_toml(found, questions()[0]))
     rows = [
         {
             "trait": p.trait,
