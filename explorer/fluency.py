@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from explorer.embedding import Embeds
+from explorer.repetition import repeated
 from explorer.traits import Fit, fit, held_out_auroc, kept
 
 if TYPE_CHECKING:
@@ -87,16 +88,12 @@ def counts(text: str) -> list[float]:
     words = re.findall(r"\w+", text.lower())
     n, raw = max(1, len(words)), text.encode()
 
-    def repeated(size: int) -> float:
-        grams = [tuple(words[at : at + size]) for at in range(len(words) - size + 1)]
-        return 1 - len(set(grams)) / len(grams) if grams else 0.0
-
     def share(test: Callable[[str], bool]) -> float:
         return sum(map(test, text)) / max(1, len(text))
 
     return [
-        repeated(2),
-        repeated(3),
+        repeated(words, 2),
+        repeated(words, 3),
         len(set(words)) / n,
         len(zlib.compress(raw)) / max(1, len(raw)),
         sum(map(len, words)) / n,

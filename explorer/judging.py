@@ -18,7 +18,7 @@ from explorer.embedding import Embedder, Embeds
 from explorer.endpoint import MODEL, URL, Endpoint, configured
 from explorer.errors import JudgeError
 from explorer.fluency import FluencyJudge
-from explorer.repetition import first_loop
+from explorer.repetition import first_loop, repeated
 from explorer.traits import Trait, TraitJudge, passages, traits
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Panel:
         self._lock = threading.RLock()
         self._fitted: dict[Trait, TraitJudge] = {}
         self._fluency: FluencyJudge | None = None
-        self._read: dict[str, np.ndarray] = {}
+        self._vectors: dict[str, np.ndarray] = {}
 
     @property
     def model(self) -> "LanguageModel":
@@ -125,20 +125,22 @@ class Panel:
             self._fluency = self._fluency or FluencyJudge.fit(self.embedder)
             return self._fluency
 
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """One vector a text, `[n, d]`; a text that several judges read is embedded once. How its words are spaced does not matter."""
+        plain = [" ".join(text.split()) for text in texts]
+        with self._lock:
+            missing = [text for text in dict.fromkeys(plain) if text not in self._vectors]
+            fresh = dict(zip(missing, self.embedder.encode(missing), strict=True)) if missing else {}
+            known = {text: self._vectors[text] for text in plain if text in self._vectors} | fresh
+            self._vectors = dict([*self._vectors.items(), *fresh.items()][-_REMEMBERED:])
+        return np.stack([known[text] for text in plain]) if plain else np.zeros((0, 1), np.float32)
+
     def read(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The embeddings of each text's passages, `[passages, d]`; no rows for a text without letters."""
-        with self._lock:
-            missing = [text for text in dict.fromkeys(texts) if text not in self._read]
-            pieces = [passages(text) for text in missing]
-            flat = [piece for some in pieces for piece in some]
-            vectors = self.embedder.encode(flat) if flat else np.zeros((0, 1), np.float32)
-            ends = np.cumsum([len(some) for some in pieces], dtype=int)
-            fresh = {
-                text: vectors[end - len(some) : end] for text, some, end in zip(missing, pieces, ends, strict=True)
-            }
-            known = {text: self._read[text] for text in texts if text in self._read} | fresh
-            self._read = dict([*self._read.items(), *fresh.items()][-_REMEMBERED:])
-        return [known[text] for text in texts]
+        pieces = [passages(text) for text in texts]
+        vectors = self.embed([piece for some in pieces for piece in some])
+        ends = np.cumsum([len(some) for some in pieces], dtype=int)
+        return [vectors[end - len(some) : end] for some, end in zip(pieces, ends, strict=True)]
 
     def score(
         self, names: Sequence[str], texts: Sequence[str], prompts: Sequence[str] | None = None
@@ -195,12 +197,7 @@ def _insults(panel: Panel, texts: Sequence[str], prompts: Sequence[str]) -> list
 
 
 def _repetition(panel: Panel, texts: Sequence[str], prompts: Sequence[str]) -> list[float]:
-    def share(text: str, n: int = 3) -> float:
-        words = text.casefold().split()
-        grams = [tuple(words[at : at + n]) for at in range(len(words) - n + 1)]
-        return 1 - len(set(grams)) / len(grams) if grams else 0.0
-
-    return [share(text) for text in texts]
+    return [repeated(text.casefold().split(), 3) for text in texts]
 
 
 def _loops(panel: Panel, texts: Sequence[str], prompts: Sequence[str]) -> list[float]:
@@ -232,7 +229,7 @@ def _losses(model: "LanguageModel", text: str, prompt: str) -> np.ndarray:
 
 
 def _fluent(panel: Panel, texts: Sequence[str], prompts: Sequence[str]) -> list[float]:
-    return panel.fluency.score(panel.embedder.encode(texts), texts)
+    return panel.fluency.score(panel.embed(texts), texts)
 
 
 def _graded(panel: Panel, texts: Sequence[str], prompts: Sequence[str]) -> list[float]:

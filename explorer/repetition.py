@@ -3,6 +3,12 @@
 from collections.abc import Sequence
 
 
+def repeated(words: Sequence[str], n: int) -> float:
+    """Share of runs of `n` words that were there before; 0 where there are fewer words."""
+    runs = [tuple(words[at : at + n]) for at in range(len(words) - n + 1)]
+    return 1 - len(set(runs)) / len(runs) if runs else 0.0
+
+
 def first_loop(words: Sequence[str], n: int = 4, times: int = 3, within: int = 64) -> int | None:
     """Where a text begins to repeat itself: the start of the third copy of `n` words in a row.
 

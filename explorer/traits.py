@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,13 @@ def traits() -> dict[str, Trait]:
     Raises:
         JudgeError: If a file of sentences cannot be read.
     """
+    files = [*sorted(BUNDLED.glob("*.csv")), _PLAIN, *sorted(_own().glob("*.csv"))]
+    return dict(_read(tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in files), _own()))
+
+
+@lru_cache(maxsize=4)
+def _read(stamp: tuple[tuple[Path, int, int], ...], own: Path) -> dict[str, Trait]:
+    """The traits of these files as they are: pages ask many times a second, files change seldom."""
     found = {}
     plain = tuple(_PLAIN.read_text(encoding="utf-8").splitlines())
     for name, (title, question) in _BUNDLED.items():
@@ -127,7 +135,7 @@ def traits() -> dict[str, Trait]:
             shown, hidden = read_sentences(path)
             ordinary = tuple(text for text in plain if text not in hidden)
             found[name] = Trait(name, title, question, shown, hidden + ordinary, bundled=True)
-    for path in sorted(_own().glob("*.csv")):
+    for path in sorted(own.glob("*.csv")):
         if path.stem not in found and _NAME.fullmatch(path.stem):
             found[path.stem] = Trait.taught(path.stem, *read_sentences(path))
     return found
