@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from app.answers import prose
+from app.engine import LIVE_CONTROLS
 from app.facts import veiled
 from app.jobs import Job
 from app.ledger import name_of
 from app.runs import Run
 from app.trait_choice import trait_labels, trait_picker
-from app.watched import busy, progress, trouble, warming, watched
+from app.watched import busy, job_of, progress, trouble, warming, watched
 from explorer.cache import Cache
 from explorer.errors import ExplorerError
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 S = st.session_state
 JOB = "controls-job"
-RANDOM = 3
 THRESHOLD = 0.5
 """Probability above which an answer counts as showing a trait."""
 
@@ -47,19 +47,14 @@ def controls(cache: Cache, run: Run, labels: dict[int, str]) -> None:
     One call below the answers. It draws nothing where there is no steered answer.
     """
     if run.over and run.steered.pieces and run.question.edits:
-        watched(lambda: _draw(cache, run, labels), lambda: _job(run))
-
-
-def _job(run: Run) -> Job | None:
-    said = S.get(JOB)
-    return said[1] if said and said[0] is run else None
+        watched(lambda: _draw(cache, run, labels), lambda: job_of(JOB, run))
 
 
 def _ask(cache: Cache, run: Run, labels: dict[int, str]) -> None:
     engine, question = run.engine, run.question
 
     def work(job: Job) -> tuple[list[Told], ExplorerError | None]:
-        found = engine.controls(question.edits, n=RANDOM, seed=question.sampling.seed)
+        found = engine.controls(question.edits, seed=question.sampling.seed)
         named = [(spelt(cache, c, labels), c.kind, c.edits) for c in found]
         messages = question.messages(engine.has_template)
         texts = engine.batch(
@@ -92,7 +87,7 @@ def spelt(cache: Cache, control: "Control", labels: dict[int, str]) -> str:
 
 
 def _draw(cache: Cache, run: Run, labels: dict[int, str]) -> None:
-    job = _job(run)
+    job = job_of(JOB, run)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.html('<p class="sec">Would a random push do the same?</p>', width="content")
         trait = trait_picker("controls-trait")
@@ -100,7 +95,7 @@ def _draw(cache: Cache, run: Run, labels: dict[int, str]) -> None:
         show(told, None, trait)
     elif job is None:
         st.html(
-            f'<p class="say">{RANDOM} random directions of the same length, the sign turned round, and another feature answer the '
+            f'<p class="say">{LIVE_CONTROLS} random directions of the same length, the sign turned round, and another feature answer the '
             "same question with the same seed.</p>"
         )
         st.button("Run the controls", key="controls-go", on_click=_ask, args=(cache, run, labels))

@@ -97,8 +97,8 @@ def measure(engine: "Engine", asked: Asked, name: str, job: Job) -> "list[Cell]"
         def progress(_: str, done: int, total: int, before: int = at) -> None:
             job.progress = (before + (done / total if total else 0.0)) / len(parts)
 
-        cells += dosing.dose(
-            engine.model, steering, push, strengths, asked.questions, seeds=(asked.sampling.seed,),
+        cells += dosing.grid(
+            engine.model, steering, [push], strengths, asked.questions, seeds=(asked.sampling.seed,),
             sampling=asked.sampling, panel=panel, judges=asked.judges, progress=progress, should_stop=job.should_stop,
         )  # fmt: skip
         if job.should_stop():

@@ -195,7 +195,7 @@ class Engine(Loader):
         answers = [self._answered(before, baseline), self._answered(messages, steered)]
         edited = {edit.feature for edit in edits if not edit.direction}
         return side_effects(
-            loaded.model, loaded.coder, answers, self._maxima(), edited, sink_norm=self._sink_norm, n=n
+            loaded.model, loaded.coder, answers, self.cache.maxima, edited, sink_norm=self._sink_norm, n=n
         )  # fmt: skip
 
     def activations(self, messages: Prompt, feature: int) -> Reading:
@@ -250,7 +250,7 @@ class Engine(Loader):
         known = {**(extra or {})}
         if any(edit.direction and edit.direction not in known for edit in edits):
             known = {**self.directions(), **known}
-        return Steering(self._need().coder, self._maxima(), positions, known)
+        return Steering(self._need().coder, self.cache.maxima, positions, known)
 
     def dose(self, edits: Sequence[Edit], positions: str = "answer") -> Job:
         """Measure a dose strip in the background: a few questions at many strengths, judged.
@@ -314,9 +314,6 @@ class Engine(Loader):
                 f"The text has {len(document.tokens):,} tokens", expected=f"at most {most:,}", do="Shorten it"
             )
         return document
-
-    def _maxima(self) -> Mapping[int, float]:
-        return dict(enumerate(self.cache.table.column("max").to_pylist()))
 
 
 def _pieces(

@@ -9,7 +9,7 @@ from app.components.heatmap import token_heatmap, token_row
 from app.facts import percent, veiled
 from app.jobs import Job
 from app.runs import Run
-from app.watched import busy, trouble, watched
+from app.watched import busy, job_of, trouble, watched
 from app.workbench import Moved
 from explorer.cache import Cache
 
@@ -25,12 +25,7 @@ def side_effects(cache: Cache, run: Run, labels: dict[int, str]) -> None:
     One call below the answers. It draws nothing where there is no steered answer.
     """
     if run.over and run.steered.pieces and run.baseline.pieces:
-        watched(lambda: _draw(cache, run, labels), lambda: _job(run))
-
-
-def _job(run: Run) -> Job | None:
-    said = S.get(JOB)
-    return said[1] if said and said[0] is run else None
+        watched(lambda: _draw(cache, run, labels), lambda: job_of(JOB, run))
 
 
 def _ask(run: Run) -> None:
@@ -46,7 +41,7 @@ def _ask(run: Run) -> None:
 
 
 def _draw(cache: Cache, run: Run, labels: dict[int, str]) -> None:
-    job = _job(run)
+    job = job_of(JOB, run)
     st.html(
         '<p class="sec">Side effects</p><p class="say">The features that differ most between the two answers, as the unsteered '
         "model reads them: grey in the baseline, orange in the steered answer. Choose a bar to see where it fires.</p>"

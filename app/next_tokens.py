@@ -8,7 +8,7 @@ import streamlit as st
 from app.facts import bare, masked, percent, veiled
 from app.jobs import Job
 from app.runs import Run
-from app.watched import busy, trouble, watched
+from app.watched import busy, job_of, trouble, watched
 
 S = st.session_state
 JOB, AT = "next-tokens", "next-at"
@@ -23,12 +23,7 @@ def next_tokens(run: Run) -> None:
     One call below the answers. It draws nothing where there is no steered answer.
     """
     if run.over and run.steered.pieces:
-        watched(lambda: _draw(run), lambda: _job(run))
-
-
-def _job(run: Run) -> Job | None:
-    said = S.get(JOB)
-    return said[1] if said and said[0] is run else None
+        watched(lambda: _draw(run), lambda: job_of(JOB, run))
 
 
 def _at(run: Run) -> int:
@@ -51,7 +46,7 @@ def _ask(run: Run) -> None:
 
 
 def _draw(run: Run) -> None:
-    job = _job(run)
+    job = job_of(JOB, run)
     st.html(
         '<p class="sec">Next token, by itself and steered</p><p class="say">Both models read the steered answer up to '
         "the cursor; these are their ten likeliest next tokens.</p>"

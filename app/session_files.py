@@ -8,7 +8,6 @@ from dataclasses import asdict
 from html import escape
 from typing import Any
 
-from app import settings
 from app.answers import strengths
 from app.facts import bare
 from app.runs import Record
@@ -113,7 +112,7 @@ def _run(record: Record) -> str:
 
 def _facts(record: Record) -> str:
     asked, s = record.question, record.question.sampling
-    edits = ", ".join(map(settings.spelt, asked.edits)) or "no edits"
+    edits = ", ".join(e.spelled for e in asked.edits) or "no edits"
     return (
         f"{record.when} · {edits} · steered tokens: {asked.positions} · seed {s.seed}, temperature {s.temperature:g}, "
         f"top-p {s.top_p:g}, repetition penalty {s.repetition_penalty:g}, up to {s.max_tokens} tokens · {record.phase} · "

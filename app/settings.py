@@ -180,13 +180,8 @@ def foreign(query: Mapping[str, str], manifest: Manifest) -> list[str]:
     ]
 
 
-def spelt(edit: Edit) -> str:
-    """An edit as links and the command line spell it."""
-    return f"{edit.target}:{edit.strength:g}:{edit.mode}"
-
-
 def _said(slider: Slider) -> str:
-    return spelt(slider.edit) + ("" if slider.on else ":off")
+    return slider.edit.spelled + ("" if slider.on else ":off")
 
 
 def _sliders(said: str, n_features: int, directions: Container[str], bad: list[str]) -> tuple[Slider, ...]:

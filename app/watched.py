@@ -7,11 +7,18 @@ import streamlit as st
 from app import state
 from app.engine import Engine
 from app.jobs import Job
+from app.runs import Run
 
 
 def busy(job: Job | None) -> bool:
     """Whether there is still something to wait for."""
     return job is not None and job.phase in ("queued", "running")
+
+
+def job_of(key: str, run: Run) -> Job | None:
+    """The job that the session keeps under `key` as (run, job); None where it is of another run."""
+    said = st.session_state.get(key)
+    return said[1] if said and said[0] is run else None
 
 
 def watched(draw: Callable[[], None], job: Callable[[], Job | None], *, every: float = 0.7) -> None:

@@ -140,6 +140,11 @@ class Cache:
         return self.table.select(plain).to_pandas().set_index("index", drop=False)
 
     @cached_property
+    def maxima(self) -> dict[int, float]:
+        """Feature -> its largest activation in the corpus, what strength 1 stands for."""
+        return dict(enumerate(self.table.column("max").to_pylist()))
+
+    @cached_property
     def live(self) -> list[int]:
         """The features that fire at least once in the corpus."""
         return np.flatnonzero(self.table.column("tokens_active").to_numpy()).tolist()

@@ -180,27 +180,6 @@ def answered(
     ]
 
 
-def dose(
-    model: "LanguageModel",
-    steering: "Steering",
-    edits: Sequence[Edit],
-    strengths: Sequence[float],
-    prompts: Sequence[Prompt],
-    *,
-    seeds: Sequence[int] = (0,),
-    sampling: Sampling,
-    panel: Panel,
-    judges: Sequence[str],
-    progress: Progress = lambda *_: None,
-    should_stop: Callable[[], bool] = lambda: False,
-) -> list[Cell]:
-    """The same edits at many strengths: strengths x prompts x seeds, in one batch. Arguments as for `answered`."""
-    return grid(
-        model, steering, [edits], strengths, prompts, seeds=seeds, sampling=sampling, panel=panel, judges=judges,
-        progress=progress, should_stop=should_stop,
-    )  # fmt: skip
-
-
 def grid(
     model: "LanguageModel",
     steering: "Steering",
@@ -215,7 +194,7 @@ def grid(
     progress: Progress = lambda *_: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> list[Cell]:
-    """Strengths x questions with one push, features x strengths with several.
+    """Strengths x questions with one push (a dose strip), features x strengths with several; arguments as for `answered`.
 
     Args:
         pushes: Sets of edits, each of which is scaled to every strength.

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from explorer.cache import Cache
 from explorer.dosing import Ask, Cell, Control, Rate, answered, controls, flipped
 from explorer.judging import Panel, judges
 from explorer.records import Edit, Sampling
@@ -78,11 +77,6 @@ class Comparison:
 def questions() -> tuple[str, ...]:
     """The open questions that every measurement asks: none suggests a persona."""
     return tuple(line.strip() for line in QUESTIONS.read_text(encoding="utf-8").splitlines() if line.strip())
-
-
-def maxima(cache: Cache) -> dict[int, float]:
-    """Feature -> its largest activation in the corpus, for all features of a cache."""
-    return dict(enumerate(cache.table.column("max").to_pylist()))
 
 
 class Bench:

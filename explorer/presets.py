@@ -76,7 +76,7 @@ class Preset:
     @property
     def spelled(self) -> list[str]:
         """Its edits as links and the command line spell them: what figures are of."""
-        return [f"{e.target}:{e.strength:g}:{e.mode}" for e in self.edits]
+        return [e.spelled for e in self.edits]
 
     def rate(self, name: str) -> tuple[float, float, float] | None:
         """One of `RATES` as (value, low, high); None where it was not measured."""

@@ -340,7 +340,6 @@ def _run_report(world: World, tick: Tick) -> None:
     from explorer.directions import known
     from explorer.generate import Steering
     from explorer.judging import Panel
-    from explorer.measuring import maxima
     from explorer.presets import load
     from explorer.report import report
     from explorer.sae import SparseCoder
@@ -350,7 +349,7 @@ def _run_report(world: World, tick: Tick) -> None:
     if (world.folder / MANIFEST).exists():
         cache = Cache.open(world.folder)
         more["personas"] = [preset for preset in load(cache) if preset.bundled and preset.judge]
-        more["steering"], more["panel"] = Steering(coder, maxima(cache), directions=known(cache)), Panel(world.live)
+        more["steering"], more["panel"] = Steering(coder, cache.maxima, directions=known(cache)), Panel(world.live)
     report(world.folder, world.live, coder, progress=tick, **more)
 
 

@@ -74,9 +74,8 @@ def _answer(
 
     if not names:
         return {}
-    maxima = dict(enumerate(cache.table.column("max").to_pylist()))
     directions: Mapping[str, Direction] = known_directions(cache)
-    steering = Steering(coder, maxima, step.positions, directions)
+    steering = Steering(coder, cache.maxima, step.positions, directions)
     rows = {"baseline": (), "steered": edits}
     if step.control in names:
         from explorer.dosing import controls
@@ -84,7 +83,7 @@ def _answer(
         found = controls(edits, steering, n=1, seed=step.sampling.seed)
         control = next(c for c in found if c.kind == step.control)
         rows[step.control] = control.edits
-        steering = Steering(coder, maxima, step.positions, {**directions, **control.directions})
+        steering = Steering(coder, cache.maxima, step.positions, {**directions, **control.directions})
     if model.has_template:
         system = [{"role": "system", "content": step.system}] if step.system else []
         prompt = model.chat_document([*system, {"role": "user", "content": step.prompt}], add_generation_prompt=True)

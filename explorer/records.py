@@ -44,6 +44,11 @@ class Edit:
         """What is edited, as links, files and the command line spell it: "12", or "~villain" for a direction."""
         return f"~{self.direction}" if self.direction else str(self.feature)
 
+    @property
+    def spelled(self) -> str:
+        """The whole edit, as links and the command line spell it: "12:1.5:add"."""
+        return f"{self.target}:{self.strength:g}:{self.mode}"
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:

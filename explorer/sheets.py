@@ -70,7 +70,7 @@ def as_html(cells: Sequence[Cell], *, title: str, judge: str, note: str = "") ->
 
 def pushed(cell: Cell) -> str:
     """The edits of a cell as the command line spells them."""
-    return " ".join(f"{e.target}:{e.strength:g}:{e.mode}" for e in cell.edits)
+    return " ".join(e.spelled for e in cell.edits)
 
 
 def veiled(text: str) -> str:

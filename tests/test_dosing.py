@@ -15,7 +15,6 @@ from explorer.dosing import (
     Rate,
     answered,
     controls,
-    dose,
     flipped,
     grid,
     norms,
@@ -69,8 +68,8 @@ def test_the_other_sign_is_taken_from_where_an_edit_changes_nothing():
 
 def test_one_cell_an_answer_in_order_with_the_text_that_the_same_row_has_alone(live):
     model, steering = live
-    cells = dose(
-        model, steering, (Edit(3), Edit(4, 0.5)), (0.0, 1.0), ("Hello", "the king"), seeds=(0, 7), sampling=SHORT,
+    cells = grid(
+        model, steering, [(Edit(3), Edit(4, 0.5))], (0.0, 1.0), ("Hello", "the king"), seeds=(0, 7), sampling=SHORT,
         panel=StubPanel(), judges=("malice",),  # type: ignore[arg-type]
     )  # fmt: skip
     assert [(c.strength, c.prompt, c.seed) for c in cells] == [
@@ -96,11 +95,11 @@ def test_a_grid_groups_by_what_is_pushed(live):
 
 
 def test_more_rows_than_a_batch_holds_are_split_and_stay_in_order(live, monkeypatch):
-    whole = dose(*live, (Edit(3),), (0.0, 1.0, 2.0), ("Hello", "kind"), sampling=SHORT, panel=StubPanel(), judges=())
+    whole = grid(*live, [(Edit(3),)], (0.0, 1.0, 2.0), ("Hello", "kind"), sampling=SHORT, panel=StubPanel(), judges=())
     monkeypatch.setattr("explorer.dosing.ROW_LIMIT", 4)
     seen: list[tuple[int, int]] = []
-    split = dose(
-        *live, (Edit(3),), (0.0, 1.0, 2.0), ("Hello", "kind"), sampling=SHORT, panel=StubPanel(), judges=(),
+    split = grid(
+        *live, [(Edit(3),)], (0.0, 1.0, 2.0), ("Hello", "kind"), sampling=SHORT, panel=StubPanel(), judges=(),
         progress=lambda what, done, total: seen.append((done, total)) if what == "answering" else None,
     )  # fmt: skip
     assert [c.text for c in split] == [c.text for c in whole]
@@ -114,7 +113,7 @@ def test_what_is_stopped_leaves_no_half_answer(live):
         asked.append(1)
         return len(asked) > 2
 
-    assert dose(*live, (Edit(3),), (1.0,), ("Hello",), sampling=SHORT, panel=panel, judges=(), should_stop=stop) == []
+    assert grid(*live, [(Edit(3),)], (1.0,), ("Hello",), sampling=SHORT, panel=panel, judges=(), should_stop=stop) == []
 
 
 def test_a_loop_is_cut_and_is_not_coherent(live, monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 from explorer.cache import Cache
 from explorer.dosing import Control
 from explorer.generate import Steering
-from explorer.measuring import Bench, Comparison, Tally, keep_in, maxima, read_kept
+from explorer.measuring import Bench, Comparison, Tally, keep_in, read_kept
 from explorer.personas import Persona, _auroc, as_toml, contrasts, find, joined, verdict, worth
 from explorer.presets import _measured
 from explorer.records import Edit, Sampling
@@ -36,7 +36,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Cache, Any, Any]:
 def bench(world: Any, panel: Any = None, **more: Any) -> Bench:
     cache, model, coder = world
     return Bench(
-        model, Steering(coder, maxima(cache)), panel or StubPanel(), "malice", prompts=("Hello", "the king"),
+        model, Steering(coder, cache.maxima), panel or StubPanel(), "malice", prompts=("Hello", "the king"),
         sampling=SHORT, **more,
     )  # fmt: skip
 

@@ -205,7 +205,7 @@ def first_visit(cache: Cache, labels: dict[int, str], known: list[Preset]) -> Se
     """What is ready to run where the link says nothing: the first preset, else the strongest labelled feature."""
     if known:
         return Settings().with_preset(known[0])
-    maxima = cache.table.column("max").to_pylist()
+    maxima = cache.maxima
     named = [i for i in labels if 0 <= i < len(maxima)]
     feature = max(named or range(len(maxima)), key=maxima.__getitem__)
     return Settings().adding(feature)

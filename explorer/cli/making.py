@@ -200,7 +200,6 @@ def report(
     from explorer.directions import known
     from explorer.generate import Steering
     from explorer.judging import Panel
-    from explorer.measuring import maxima
     from explorer.presets import load as presets
     from explorer.report import report as compute
     from explorer.sae import SparseCoder
@@ -211,7 +210,7 @@ def report(
         where = opened.sae_folder or opened.manifest.sae
         coder = SparseCoder.load(where, device=str(live.device), hook_point=opened.manifest.hook_point)
         opened.require(model=(live.name, live.fingerprint), sae=(coder.source, coder.fingerprint))
-        steering = Steering(coder, maxima(opened), directions=known(opened))
+        steering = Steering(coder, opened.maxima, directions=known(opened))
         personas = [preset for preset in presets(opened) if preset.bundled and preset.judge]
         figures = compute(
             world, live, coder, outside=outside, personas=personas, steering=steering, panel=Panel(live), progress=tick

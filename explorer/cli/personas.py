@@ -43,7 +43,7 @@ def personas(
 
     from explorer.generate import Steering
     from explorer.judging import Panel
-    from explorer.measuring import Bench, keep_in, maxima, questions, read_kept
+    from explorer.measuring import Bench, keep_in, questions, read_kept
     from explorer.model import LanguageModel
     from explorer.personas import as_toml, find
     from explorer.sae import SparseCoder
@@ -56,7 +56,7 @@ def personas(
         coder = SparseCoder.load(where, device=str(live.device), hook_point=opened.manifest.hook_point)
         opened.require(model=(live.name, live.fingerprint), sae=(coder.source, coder.fingerprint))
         there = directions(opened)
-        steering, panel = Steering(coder, maxima(opened), directions=there), Panel(live)
+        steering, panel = Steering(coder, opened.maxima, directions=there), Panel(live)
         kept, found = read_kept(file), []
         for name in trait or known:
             bench = Bench(live, steering, panel, name, kept=kept, keep=keep_in(file), progress=tick)
