@@ -1,6 +1,5 @@
 """Personas that a model really has: features ranked by contrast, joined by what they do to answers, measured beside controls."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from explorer.cache import Cache
 from explorer.directions import QUESTIONS, answer_document, difference_of_means
 from explorer.dosing import Rate, scaled
 from explorer.measuring import Bench, Comparison, Tally
+from explorer.presets import Preset
 from explorer.records import Edit
 from explorer.traits import Trait
 
@@ -167,31 +167,17 @@ def verdict(found: Comparison, reads: float) -> str:
     return "only reads" if reads >= READS else "neither"
 
 
-def as_toml(personas: Sequence[Persona], prompt: str) -> str:
-    """Presets with their figures, as `presets.toml` holds them; what does not work stands there too, with its verdict.
+def as_preset(persona: Persona, prompt: str) -> Preset:
+    """A persona as a preset with its figures; what does not work is one too, with its verdict.
 
     Args:
-        prompt: The question that the presets offer.
+        prompt: The question that the preset offers.
     """
-    out = [
-        "# Found by persona-explorer personas: features by contrast, then by what they do to answers, beside controls.\n"
-    ]
-    for persona in personas:
-        lever = [
-            (f'direction = "{e.direction}"' if e.direction else f"feature = {e.feature}")
-            + f', strength = {round(e.strength, 3)!r}, mode = "{e.mode}"'
-            for e in persona.edits
-        ]
-        found = persona.found
-        out.append(
-            f"\n[[preset]]\nname = {_quoted(persona.trait)}\ntitle = {_quoted(persona.title)}\n"
-            f"description = {_quoted(_described(persona))}\nprompt = {_quoted(prompt)}\n"
-            f"edits = [\n{''.join(f'  {{ {one} }},' + chr(10) for one in lever)}]\n"
-            f"[preset.measured]\njudge = {_quoted(persona.trait)}\nn = {found.steered.n}\n"
-            + "".join(f"{name} = {_triple(rate)}\n" for name, rate in found.rates.items())
-            + f"verdict = {_quoted(persona.verdict)}\n"
-        )
-    return "".join(out)
+    found = persona.found
+    edits = tuple(replace(edit, strength=round(edit.strength, 3)) for edit in persona.edits)
+    rates = {name: _triple(rate) for name, rate in found.rates.items()}
+    measured = {"judge": persona.trait, "n": found.steered.n, **rates, "verdict": persona.verdict}
+    return Preset(persona.trait, persona.title, _described(persona), edits, prompt, measured=measured)
 
 
 def _described(persona: Persona) -> str:
@@ -203,13 +189,9 @@ def _described(persona: Persona) -> str:
     return f"Steered with {' and '.join(parts)}: {steered:.0%} of answers, against {random:.0%} with random pushes of that size."
 
 
-def _triple(rate: Rate) -> str:
-    low, high = rate.interval
-    return f"[{rate.value:.4f}, {min(low, rate.value):.4f}, {max(high, rate.value):.4f}]"
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+def _triple(rate: Rate) -> tuple[float, float, float]:
+    value, (low, high) = rate.value, rate.interval
+    return round(value, 4), round(min(low, value), 4), round(max(high, value), 4)
 
 
 def _best(bench: Bench, options: Sequence[tuple[Edit, ...]], seed: int) -> tuple[tuple[Edit, ...], Tally]:

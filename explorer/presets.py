@@ -215,9 +215,13 @@ def _measured(entry: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _write(path: Path, presets: Iterable[Preset]) -> None:
-    """Write the file whole or leave the old one."""
-    lines = ["# Presets of your own; the Steer page writes this file.\n"]
+def as_toml(presets: Iterable[Preset], about: str) -> str:
+    """Presets as a file holds them.
+
+    Args:
+        about: Said in the file's first line.
+    """
+    lines = [f"# {about}\n"]
     for preset in presets:
         edits = ", ".join(
             f"{{ {_lever(e)}, strength = {e.strength!r}, mode = {_quoted(e.mode)} }}" for e in preset.edits
@@ -227,8 +231,12 @@ def _write(path: Path, presets: Iterable[Preset]) -> None:
         lines.append(f"edits = [{edits}]\n")
         if preset.measured:
             lines.append("\n[preset.measured]\n" + "".join(f"{k} = {_value(v)}\n" for k, v in preset.measured.items()))
+    return "".join(lines)
+
+
+def _write(path: Path, presets: Iterable[Preset]) -> None:
     try:
-        write_whole(path, "".join(lines))
+        write_whole(path, as_toml(presets, "Presets of your own; the Steer page writes this file."))
     except OSError as error:
         raise SteeringError(f"{path} cannot be written ({error})", do="Free space or mend its rights") from error
 

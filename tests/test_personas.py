@@ -10,8 +10,8 @@ from explorer.cache import Cache
 from explorer.dosing import Control
 from explorer.generate import Steering
 from explorer.measuring import Bench, Comparison, Tally, keep_in, read_kept
-from explorer.personas import Persona, _auroc, as_toml, contrasts, find, joined, verdict, worth
-from explorer.presets import _measured
+from explorer.personas import Persona, _auroc, as_preset, contrasts, find, joined, verdict, worth
+from explorer.presets import _measured, as_toml
 from explorer.records import Edit, Sampling
 from explorer.traits import Trait
 from tests.helpers_steer import tiny_world
@@ -86,7 +86,7 @@ def test_a_persona_is_found_and_measured_beside_all_its_controls(world):
     assert found.edits
     assert found.found.random.n == 20
     assert found.verdict == "only reads" or found.reads < 0.8  # every answer, random or not, is malicious to this panel
-    entry = tomllib.loads(as_toml([found], "Who are you?"))["preset"][0]
+    entry = tomllib.loads(as_toml([as_preset(found, "Who are you?")], "Found"))["preset"][0]
     assert _measured(entry["measured"])["steered"][0] == 1.0
     assert {e.get("feature", e.get("direction")) for e in entry["edits"]} == {
         e.direction or e.feature for e in found.edits
@@ -129,7 +129,7 @@ def test_a_verdict_asks_for_more_than_random_pushes_do_in_text_that_is_whole(ste
 def test_presets_that_do_not_work_are_written_with_their_verdict():
     few = Tally(100, 4, 95, 4)
     persona = Persona("sarcasm", 'Sar"casm', (Edit(3, 0.5),), None, 0.6, Comparison(few, few, few, few), "neither")
-    entry = tomllib.loads(as_toml([persona], "Who are you?"))["preset"][0]
+    entry = tomllib.loads(as_toml([as_preset(persona, "Who are you?")], "Found"))["preset"][0]
     assert entry["title"] == 'Sar"casm'
     assert entry["measured"]["verdict"] == "neither"
     assert entry["measured"]["n"] == 100

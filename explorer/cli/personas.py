@@ -45,7 +45,8 @@ def personas(
     from explorer.judging import Panel
     from explorer.measuring import Bench, keep_in, questions, read_kept
     from explorer.model import LanguageModel
-    from explorer.personas import as_toml, find
+    from explorer.personas import as_preset, find
+    from explorer.presets import as_toml
     from explorer.sae import SparseCoder
 
     file = (work or cache / ".work" / "personas") / "cells.jsonl"
@@ -65,7 +66,8 @@ def personas(
                 save(opened, one.direction)
             found.append(one)
     if out:
-        write_whole(out, as_toml(found, questions()[0]))
+        about = "Found by persona-explorer personas: features by contrast, then by what they do to answers, beside controls."
+        write_whole(out, as_toml([as_preset(one, questions()[0]) for one in found], about))
     rows = [
         {
             "trait": p.trait,
