@@ -2,6 +2,10 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 
 from explorer import packaged
 
@@ -12,3 +16,18 @@ os.environ[packaged.HOME_VARIABLE] = tempfile.mkdtemp(prefix="persona-explorer-t
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["WANDB_MODE"] = "disabled"
+
+
+@pytest.fixture
+def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The app with a home and a folder of caches of its own, and nothing else; gives that folder."""
+    from app import resources
+
+    monkeypatch.setenv("PERSONA_EXPLORER_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PERSONA_EXPLORER_CACHES", str(tmp_path / "caches"))
+    monkeypatch.setenv("PERSONA_EXPLORER_WARMUP", "0")
+    monkeypatch.setattr(resources, "ROOT", tmp_path / "elsewhere")
+    (tmp_path / "caches").mkdir()
+    yield tmp_path / "caches"
+    for cached in (resources._open, resources._labels, resources._engine):
+        cached.clear()

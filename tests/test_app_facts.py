@@ -1,6 +1,5 @@
 """Other people's words on the page: escaped, and hidden where they are not for every room."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,17 +11,11 @@ from tests.helpers_cache import fake_cache
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cache]:
+def cache(caches: Path) -> Cache:
     """One made-up cache whose feature 2 bears a label that is not for every room."""
-    monkeypatch.setenv("PERSONA_EXPLORER_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("PERSONA_EXPLORER_CACHES", str(tmp_path / "caches"))
-    monkeypatch.setenv("PERSONA_EXPLORER_WARMUP", "0")
-    monkeypatch.setattr(resources, "ROOT", tmp_path / "elsewhere")
-    cache = Cache.open(fake_cache(tmp_path / "caches" / "made-up", 12))
+    cache = Cache.open(fake_cache(caches / "made-up", 12))
     resources.labels().put(cache.manifest.sae_fingerprint, 2, "pure idiot", author="me")
-    yield cache
-    for cached in (resources._open, resources._labels, resources._engine):
-        cached.clear()
+    return cache
 
 
 def test_a_veil_lies_over_the_word_and_nothing_else():

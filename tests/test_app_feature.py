@@ -1,7 +1,6 @@
 """The Feature page, without a browser and without a model."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +22,9 @@ SILENT = 5
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cache]:
+def cache(caches: Path) -> Cache:
     """One made-up cache and nothing else."""
-    monkeypatch.setenv("PERSONA_EXPLORER_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("PERSONA_EXPLORER_CACHES", str(tmp_path / "caches"))
-    monkeypatch.setenv("PERSONA_EXPLORER_WARMUP", "0")
-    monkeypatch.setattr(resources, "ROOT", tmp_path / "elsewhere")
-    yield Cache.open(fake_cache(tmp_path / "caches" / "made-up", 60, dead=(SILENT, 7)))
-    for cached in (resources._open, resources._labels, resources._engine):
-        cached.clear()
+    return Cache.open(fake_cache(caches / "made-up", 60, dead=(SILENT, 7)))
 
 
 class FakeEngine(Engine):

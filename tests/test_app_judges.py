@@ -26,17 +26,10 @@ class JudgingEngine(FakeEngine):
 
 
 @pytest.fixture
-def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("PERSONA_EXPLORER_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("PERSONA_EXPLORER_CACHES", str(tmp_path / "caches"))
-    monkeypatch.setenv("PERSONA_EXPLORER_WARMUP", "0")
-    monkeypatch.setattr(resources, "ROOT", tmp_path / "elsewhere")
-    (tmp_path / "caches").mkdir()
-    made = JudgingEngine(Cache.open(fake_cache(tmp_path / "caches" / "made-up", 60)))
+def engine(caches: Path, monkeypatch: pytest.MonkeyPatch):
+    made = JudgingEngine(Cache.open(fake_cache(caches / "made-up", 60)))
     monkeypatch.setattr(resources, "engine", lambda name: made)
-    yield made
-    for cached in (resources._open, resources._labels):
-        cached.clear()
+    return made
 
 
 def until(app: AppTest, true: Callable[[], object], seconds: float = 30) -> None:

@@ -17,19 +17,10 @@ DENSITY = [0.1, 0.3, 0.0, 0.2, 0.3]
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def world(caches: Path, monkeypatch: pytest.MonkeyPatch):
     """A home and a folder of caches of our own; gives the folder."""
-    from app import resources
-
-    monkeypatch.setenv("PERSONA_EXPLORER_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("PERSONA_EXPLORER_CACHES", str(tmp_path / "caches"))
-    monkeypatch.setenv("PERSONA_EXPLORER_WARMUP", "0")
-    monkeypatch.setattr(resources, "ROOT", tmp_path / "elsewhere")
     monkeypatch.setattr(label_form, "_system_user", lambda: "me")
-    (tmp_path / "caches").mkdir()
-    yield tmp_path / "caches"
-    for cached in (resources._open, resources._labels, resources._engine):
-        cached.clear()
+    return caches
 
 
 @pytest.fixture

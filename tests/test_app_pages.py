@@ -22,23 +22,8 @@ EXISTING = [page.url for page in PAGES if page.view.is_file()]
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """One made-up cache and nothing else; gives its folder."""
-    from app import resources
-
-    monkeypatch.setenv("PERSONA_EXPLORER_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("PERSONA_EXPLORER_CACHES", str(tmp_path / "caches"))
-    monkeypatch.setenv("PERSONA_EXPLORER_WARMUP", "0")
-    monkeypatch.setattr(resources, "ROOT", tmp_path / "elsewhere")
-    (tmp_path / "caches").mkdir()
-    yield tmp_path / "caches"
-    for cached in (resources._open, resources._labels, resources._engine):
-        cached.clear()
-
-
-@pytest.fixture
-def cache(world: Path) -> Cache:
-    return Cache.open(fake_cache(world / "made-up", 60))
+def cache(caches: Path) -> Cache:
+    return Cache.open(fake_cache(caches / "made-up", 60))
 
 
 @pytest.mark.parametrize("url", EXISTING)
@@ -47,15 +32,15 @@ def test_every_page_loads_without_an_exception(cache: Cache, url: str):
 
 
 @pytest.mark.parametrize("url", EXISTING)
-def test_every_page_says_how_to_build_a_cache_where_there_is_none(world: Path, url: str):
+def test_every_page_says_how_to_build_a_cache_where_there_is_none(caches: Path, url: str):
     app = run_page(url if url != "overview" else "")
     assert not app.exception
     assert any("persona-explorer make" in code.value for code in app.code)
 
 
 @pytest.mark.parametrize("url", EXISTING)
-def test_a_refused_cache_is_an_error_in_three_parts_on_every_page(world: Path, url: str):
-    folder = fake_cache(world / "old", 8)
+def test_a_refused_cache_is_an_error_in_three_parts_on_every_page(caches: Path, url: str):
+    folder = fake_cache(caches / "old", 8)
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps({**manifest, "format": 99}))
     app = run_page(url if url != "overview" else "")
@@ -71,8 +56,8 @@ def test_every_page_has_its_line_in_the_key_sheet():
     assert all(page.keys for page in PAGES)
 
 
-def test_no_page_imports_torch(world: Path):
-    fake_cache(world / "made-up", 40)
+def test_no_page_imports_torch(caches: Path):
+    fake_cache(caches / "made-up", 40)
     code = (
         "import sys\nfrom tests.helpers_app import run_page\n"
         f"for url in {EXISTING!r}:\n"
@@ -162,21 +147,21 @@ def test_browse_says_which_filter_to_clear(cache: Cache):
     assert "1 to 25 of <b>60</b>" in words(app)
 
 
-def test_the_cache_picker_appears_with_the_second_cache_and_the_link_chooses(world: Path):
-    fake_cache(world / "first", 30)
-    fake_cache(world / "second", 40)
+def test_the_cache_picker_appears_with_the_second_cache_and_the_link_chooses(caches: Path):
+    fake_cache(caches / "first", 30)
+    fake_cache(caches / "second", 40)
     assert "30</b> features" in words(run_page())
     app = run_page(cache="second")
     assert "40</b> features" in words(app)
     assert app.selectbox(key="pick-cache").value == "second"
 
 
-def test_two_caches_of_one_name_are_both_offered(world: Path, monkeypatch: pytest.MonkeyPatch):
+def test_two_caches_of_one_name_are_both_offered(caches: Path, monkeypatch: pytest.MonkeyPatch):
     from app import resources
 
-    fake_cache(world / "same", 8)
-    fake_cache(world / "deeper" / "same", 8)
-    monkeypatch.setenv("PERSONA_EXPLORER_CACHES", os.pathsep.join([str(world), str(world / "deeper")]))
+    fake_cache(caches / "same", 8)
+    fake_cache(caches / "deeper" / "same", 8)
+    monkeypatch.setenv("PERSONA_EXPLORER_CACHES", os.pathsep.join([str(caches), str(caches / "deeper")]))
     assert list(resources.caches()) == ["same", "same-2"]
 
 

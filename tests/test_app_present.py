@@ -51,18 +51,12 @@ words = "Thank you."
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def cache(caches: Path):
     """One made-up cache with a talk, and nothing else."""
-    monkeypatch.setenv("PERSONA_EXPLORER_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("PERSONA_EXPLORER_CACHES", str(tmp_path / "caches"))
-    monkeypatch.setenv("PERSONA_EXPLORER_WARMUP", "0")
-    monkeypatch.setattr(resources, "ROOT", tmp_path / "elsewhere")
-    folder = fake_cache(tmp_path / "caches" / "made-up", 30)
+    folder = fake_cache(caches / "made-up", 30)
     (folder / scripts.FOLDER).mkdir()
     (folder / scripts.FOLDER / "script.toml").write_text(TALK)
-    yield Cache.open(folder)
-    for cached in (resources._open, resources._labels, resources._engine):
-        cached.clear()
+    return Cache.open(folder)
 
 
 @pytest.fixture

@@ -12,15 +12,9 @@ from tests.helpers_steer import FakeEngine
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def cache(caches: Path):
     """One made-up cache and nothing else."""
-    monkeypatch.setenv("PERSONA_EXPLORER_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("PERSONA_EXPLORER_CACHES", str(tmp_path / "caches"))
-    monkeypatch.setenv("PERSONA_EXPLORER_WARMUP", "0")
-    monkeypatch.setattr(resources, "ROOT", tmp_path / "elsewhere")
-    yield Cache.open(fake_cache(tmp_path / "caches" / "made-up", 12))
-    for cached in (resources._open, resources._labels, resources._engine):
-        cached.clear()
+    return Cache.open(fake_cache(caches / "made-up", 12))
 
 
 def test_a_link_to_a_cache_that_is_not_here_shows_no_other_one(cache: Cache):

@@ -33,16 +33,9 @@ TEXTS = [text.decode() for text in HOSTILE if b"\0" not in text]
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
+def cache(caches: Path) -> Cache:
     """One made-up cache and nothing else."""
-    monkeypatch.setenv("PERSONA_EXPLORER_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("PERSONA_EXPLORER_CACHES", str(tmp_path / "caches"))
-    monkeypatch.setenv("PERSONA_EXPLORER_WARMUP", "0")
-    monkeypatch.setattr(resources, "ROOT", tmp_path / "elsewhere")
-    (tmp_path / "caches").mkdir()
-    yield Cache.open(fake_cache(tmp_path / "caches" / "made-up", 60))
-    for cached in (resources._open, resources._labels, resources._engine):
-        cached.clear()
+    return Cache.open(fake_cache(caches / "made-up", 60))
 
 
 @pytest.fixture

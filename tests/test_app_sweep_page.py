@@ -18,17 +18,10 @@ ASKED = {"edits": "3:1:add", "strengths": "0,1,2", "questions": "Why?\nWho rules
 
 
 @pytest.fixture
-def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("PERSONA_EXPLORER_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("PERSONA_EXPLORER_CACHES", str(tmp_path / "caches"))
-    monkeypatch.setenv("PERSONA_EXPLORER_WARMUP", "0")
-    monkeypatch.setattr(resources, "ROOT", tmp_path / "elsewhere")
-    (tmp_path / "caches").mkdir()
-    made = BenchEngine(Cache.open(fake_cache(tmp_path / "caches" / "made-up", 60)))
+def engine(caches: Path, monkeypatch: pytest.MonkeyPatch):
+    made = BenchEngine(Cache.open(fake_cache(caches / "made-up", 60)))
     monkeypatch.setattr(resources, "engine", lambda name: made)
-    yield made
-    for cached in (resources._open, resources._labels):
-        cached.clear()
+    return made
 
 
 def finished(app):
