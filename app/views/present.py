@@ -69,9 +69,15 @@ def move(script: Script, can: Sequence[Place], by: int) -> None:
     open_place(ways[0] if ways else here)
 
 
-def slid(step: int) -> None:
+def slid(here: Place) -> None:
     """Go to the strength that the slider shows."""
-    open_place((step, int(S[f"present-dose-{step}"])))
+    open_place((here[0], int(S[dose_key(here)])))
+
+
+def dose_key(here: Place) -> str:
+    """Key of the strength slider: another one at each place. A key pressed before the browser has moved the slider would
+    else send its old value along, which reads as if somebody had slid it back."""
+    return f"present-dose-{here[0]}-{here[1]}"
 
 
 def open_script() -> None:
@@ -236,10 +242,8 @@ def footer(script: Script, name: str, here: Place, engine: Engine, recorded: dic
         st.html(f'<span class="dim num" role="status">{here[0] + 1} of {len(script.steps)}</span>', width="content")
         if step.stops > 1:
             with st.container(key="present-dose", width=320):
-                key = f"present-dose-{here[0]}"
-                S[key] = here[1]
                 st.select_slider(
-                    "Strength", range(step.stops), key=key, on_change=slid, args=(here[0],), label_visibility="collapsed",
+                    "Strength", range(step.stops), here[1], key=dose_key(here), on_change=slid, args=(here,), label_visibility="collapsed",
                     format_func=lambda j: f"{step.strengths[j]:+.2f}".replace("-", "−"),
                 )  # fmt: skip
         if step.kind == "steer":
