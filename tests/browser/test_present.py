@@ -128,6 +128,7 @@ def test_a_whole_presentation_live(page, live):
     page.keyboard.press("ArrowRight")
     on(page, "3.2")
     expect(page.locator(".ans.steered header b")).to_have_text("Steered +2.00")
+    settled(page)
     page.keyboard.press("ArrowRight")
     title(page, "Ask it yourself")
     settled(page)
