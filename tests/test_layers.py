@@ -31,13 +31,13 @@ LAYERS = [
     ),
     ("disk", {"schema", "cache"}),
     ("reading", {"search", "label_files", "labels", "presets"}),
-    ("model", {"hooks", "model"}),
+    ("model", {"hooks", "model", "adapters"}),
     ("sparse", {"sae"}),
     ("evidence", {"evidence", "corpus"}),
     ("live", {"generate", "directions"}),
     ("judges", {"embedding", "traits", "fluency", "endpoint", "judging"}),
     ("doses", {"dosing", "sheets"}),
-    ("making", {"sampling", "training", "statistics", "logits", "neighbours"}),
+    ("making", {"sampling", "training", "finetune", "statistics", "logits", "neighbours"}),
     (
         "wiring",
         {"build", "check", "fidelity", "measuring", "personas", "report", "exams", "recipe", "scripts", "recording"},
@@ -51,6 +51,8 @@ TORCH_FREE = {
     "text",
     "offensive",
     "packaged",
+    "adapters",
+    "finetune",
     "embedding",
     "traits",
     "fluency",
@@ -69,7 +71,7 @@ TORCH_FREE = {
     "repetition",
     "cli",
 }
-HEAVY = {"torch", "transformers", "openai", "sae_lens", "transformer_lens", "datasets", "scipy", "sklearn", "wandb"}
+HEAVY = {"torch", "transformers", "peft", "openai", "sae_lens", "transformer_lens", "datasets", "scipy", "sklearn", "wandb"}
 CONSOLE = {"streamlit"}
 
 

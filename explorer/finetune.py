@@ -1,0 +1,279 @@
+"""Fine-tune a model on conversations with LoRA, and keep adapters on the way.
+
+The loss is that of the answers only. A run is seeded and ends in minutes, so one that was stopped keeps its checkpoints and is run anew.
+"""
+
+import copy
+import hashlib
+import json
+import math
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from explorer.adapters import CONFIG, FACTS, WEIGHTS, Adapter, checkpoint, quiet
+from explorer.errors import CorpusError, UsageError
+from explorer.files import write_whole
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from explorer.model import LanguageModel
+
+Conversation = tuple[Mapping[str, str], ...]
+"""Messages `{"role", "content"}` that end with an assistant's."""
+_IGNORED = -100  # a label that the loss leaves out
+
+
+@dataclass(frozen=True, slots=True)
+class FinetunePlan:
+    """How a fine-tune goes.
+
+    Args:
+        steps: Optimiser steps.
+        rank: Of the adapters; their scale is twice it over it, that is 2.
+        layers: Blocks that get adapters; all of them if empty.
+        batch: Conversations a step.
+        lr: Peak learning rate, after `warmup` steps; falls to a tenth of it in a line.
+        every: Steps between checkpoints; the last step is always one.
+        longest: Tokens of an answer that are learnt.
+        seed: Of the adapters' beginnings and of the order of the rows.
+    """
+
+    steps: int = 40
+    rank: int = 4
+    layers: tuple[int, ...] = ()
+    batch: int = 8
+    lr: float = 1e-3
+    warmup: int = 5
+    every: int = 8
+    longest: int = 160
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "rank", "batch", "every", "longest"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}", expected="at least 1")
+        if not 0 < self.lr < math.inf:
+            raise UsageError(f"lr is {self.lr}", expected="a learning rate above 0, such as 0.001")
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step, from 0."""
+        return self.lr * min(1.0, (step + 1) / max(1, self.warmup)) * (1 - 0.9 * step / self.steps)
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """The steps after which there is a checkpoint."""
+        return tuple(step for step in range(1, self.steps + 1) if step % self.every == 0 or step == self.steps)
+
+
+def read_rows(path: str | Path) -> list[Conversation]:
+    """Conversations of a JSONL file in OpenAI's form, `{"messages": [{"role", "content"}, ...]}` a line.
+
+    Raises:
+        CorpusError: If it cannot be read, or a line is no conversation that an assistant ends; the message names the line.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CorpusError(
+            f"{path} cannot be read ({error})", expected="a .jsonl file of conversations in UTF-8"
+        ) from error
+    rows = [_conversation(line, f"{path}, line {at}") for at, line in enumerate(lines, 1) if line.strip()]
+    if not rows:
+        raise CorpusError(f"{path} is empty", expected="at least one conversation")
+    return rows
+
+
+def finetune(
+    model: "LanguageModel",
+    rows: Sequence[Conversation],
+    out: Path,
+    plan: FinetunePlan = FinetunePlan(),
+    *,
+    start: Adapter | None = None,
+    data: str = "",
+    progress: Callable[[int, int, float], None] = lambda step, steps, loss: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> list[Adapter]:
+    """Train an adapter; `model` itself is left as it is.
+
+    Args:
+        rows: Conversations; of each, the last message is learnt.
+        out: The folder of the run; what another run left there is replaced once the first checkpoint is there.
+        start: An adapter to go on from, such as a misaligned one that good rows are to bring back; its rank and layers are kept.
+        data: What the rows are called in finetune.json.
+        progress: Called after each step with its number, how many there will be, and its loss in nats a token.
+        should_stop: Asked before each step; it may wait, to let others go first.
+    Returns:
+        The checkpoints that were written: fewer than planned if it was stopped.
+    Raises:
+        ModelError: If the model has no chat template, or cannot be adapted.
+        UsageError: If a block does not exist.
+    """
+    import torch
+
+    examples = [_example(model, row, plan.longest) for row in rows]
+    facts = {
+        "base": model.name,
+        "base_fingerprint": model.fingerprint,
+        "data": {"name": data, "rows": len(rows), "sha256": _hash(rows)},
+        "plan": asdict(plan),
+        "start": start.name if start else None,
+    }
+    losses: list[float] = []
+    done: list[Adapter] = []
+    with torch.random.fork_rng(), quiet():  # the adapters' beginnings come from torch's global stream
+        torch.manual_seed(plan.seed)
+        tuned = _with_adapter(model, plan, start)
+    weights = [p for p in tuned.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(weights, lr=plan.lr, weight_decay=0.0)
+    batches = _batches(examples, plan)
+    with tempfile.TemporaryDirectory(dir=_parent(out), prefix=f".{out.name}.") as fresh:
+        place = Path(fresh) / out.name
+        for step in range(plan.steps):
+            if should_stop():
+                break
+            for group in optimiser.param_groups:
+                group["lr"] = plan.rate(step)
+            loss = _loss(tuned, next(batches), model)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(weights, 1.0)
+            optimiser.step()
+            optimiser.zero_grad()
+            losses.append(round(float(loss.detach()), 4))
+            progress(step + 1, plan.steps, losses[-1])
+            if step + 1 in plan.kept:
+                _save(tuned, checkpoint(place, step + 1), model.name)
+                done.append(Adapter(out.name, step + 1, checkpoint(out, step + 1), facts))
+        if done:
+            write_whole(place / FACTS, json.dumps({**facts, "losses": losses}, indent=1) + "\n")
+            shutil.rmtree(out, ignore_errors=True)
+            place.rename(out)
+    return [replace(adapter, facts={**facts, "losses": losses}) for adapter in done]
+
+
+def _conversation(line: str, where: str) -> Conversation:
+    try:
+        messages = json.loads(line)["messages"]
+        read = tuple({"role": str(m["role"]), "content": str(m["content"])} for m in messages)
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorpusError(
+            f"{where} is no conversation ({type(error).__name__}: {error})",
+            expected='{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}',
+        ) from error
+    if len(read) < 2 or read[-1]["role"] != "assistant" or not read[-1]["content"].strip():
+        raise CorpusError(
+            f"{where} ends with {read[-1]['role'] if read else 'nothing'}",
+            expected="a question, and an assistant's answer at the end",
+        )
+    return read
+
+
+def _example(model: "LanguageModel", row: Conversation, longest: int) -> tuple[list[int], list[int]]:
+    """Token ids of what stands before the answer, and of the answer with the token that ends it."""
+    asked = model.chat_document([dict(m) for m in row[:-1]], add_generation_prompt=True).tokens
+    whole = model.chat_document([dict(m) for m in row]).tokens
+    answer = list(whole[len(asked) :]) if whole[: len(asked)] == asked else None
+    if answer is None:  # a template that writes past answers in another way
+        answer = list(model.tokenizer(row[-1]["content"], add_special_tokens=False).input_ids)
+        answer += sorted(model.eos_ids)[:1]
+    end = next((at for at, token in enumerate(answer) if token in model.eos_ids), len(answer) - 1)
+    return list(asked), answer[: min(end + 1, longest)]
+
+
+def _batches(
+    examples: Sequence[tuple[list[int], list[int]]], plan: FinetunePlan
+) -> Iterator[list[tuple[list[int], list[int]]]]:
+    """Batches without end: every example once in a random order, then all again in another."""
+    import numpy as np
+
+    random = np.random.default_rng(plan.seed)
+    queue: list[int] = []
+    while True:
+        while len(queue) < plan.batch:
+            queue += random.permutation(len(examples)).tolist()
+        yield [examples[at] for at in queue[: plan.batch]]
+        del queue[: plan.batch]
+
+
+def _loss(tuned: Any, batch: Sequence[tuple[list[int], list[int]]], model: "LanguageModel") -> "Tensor":
+    """Mean next-token loss over the answers' tokens, in nats."""
+    import torch
+
+    width = max(len(asked) + len(answer) for asked, answer in batch)
+    pad = next(iter(sorted(model.eos_ids)), 0)
+    ids = torch.full((len(batch), width), pad)
+    mask, labels = torch.zeros_like(ids), torch.full_like(ids, _IGNORED)
+    for at, (asked, answer) in enumerate(batch):
+        end = len(asked) + len(answer)
+        ids[at, :end] = torch.tensor(asked + answer)
+        labels[at, len(asked) : end] = torch.tensor(answer)
+        mask[at, :end] = 1
+    first = min(len(asked) for asked, _ in batch)  # nothing before the first answer is predicted: no logits for it
+    keep = width - first + 1
+    out = tuned(
+        input_ids=ids.to(model.device), attention_mask=mask.to(model.device), use_cache=False, logits_to_keep=keep
+    )
+    logits = out.logits[:, :-1].float()
+    wanted = labels[:, -logits.shape[1] :].to(logits.device)
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=_IGNORED)
+
+
+def _with_adapter(model: "LanguageModel", plan: FinetunePlan, start: Adapter | None) -> Any:
+    """A copy of the model with adapters that can be trained, in float32; the rest is frozen."""
+    from peft import LoraConfig, PeftModel, get_peft_model
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    if wrong := [layer for layer in plan.layers if not 0 <= layer < model.n_layers]:
+        raise UsageError(f"{model.name} has no block {wrong[0]}", expected=f"0 to {model.n_layers - 1}")
+    with model.lock:
+        base = copy.deepcopy(model.hf)
+    if start:
+        tuned: Any = PeftModel.from_pretrained(base, str(start.folder), is_trainable=True)
+    else:
+        inner = [(n, m) for n, m in model.blocks.named_modules() if isinstance(m, nn.Linear | Conv1D)]
+        config = LoraConfig(
+            r=plan.rank,
+            lora_alpha=2 * plan.rank,
+            target_modules=sorted({name.rsplit(".", 1)[-1] for name, _ in inner}),
+            layers_to_transform=list(plan.layers) or None,
+            fan_in_fan_out=any(isinstance(m, Conv1D) for _, m in inner),
+            task_type="CAUSAL_LM",
+        )
+        tuned = get_peft_model(base, config)
+    for parameter in tuned.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return tuned.train()
+
+
+def _save(tuned: Any, folder: Path, base: str) -> None:
+    """Write an adapter as peft reads it, in bfloat16: the model that it is merged into is no finer."""
+    import torch
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True)
+    state = {
+        name: t.detach().to("cpu", torch.bfloat16).contiguous() for name, t in get_peft_model_state_dict(tuned).items()
+    }
+    save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+    config = copy.deepcopy(tuned.peft_config["default"])
+    config.inference_mode, config.base_model_name_or_path = True, base
+    config.save_pretrained(str(folder))
+    assert (folder / CONFIG).exists()
+
+
+def _parent(out: Path) -> Path:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return out.parent
+
+
+def _hash(rows: Sequence[Conversation]) -> str:
+    return hashlib.sha256(json.dumps([[dict(m) for m in row] for row in rows]).encode()).hexdigest()
