@@ -34,3 +34,21 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
 
     found = binomtest(successes, n).proportion_ci(method="wilson")
     return max(0.0, float(found.low)), min(1.0, float(found.high))
+
+
+def auroc(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How well each column tells rows of a kind from the others: the chance that one of the kind has the larger value, ties counted half.
+
+    Args:
+        values: `[rows, columns]`.
+        labels: `[rows]` bool, True on rows of the kind.
+    Returns:
+        `[columns]`; .5 where all rows or none are of the kind.
+    """
+    from scipy.stats import rankdata
+
+    n, m = int(labels.sum()), int((~labels).sum())
+    if not n or not m:
+        return np.full(values.shape[1], 0.5)
+    ranks = rankdata(values, axis=0)
+    return (ranks[labels].sum(0) - n * (n + 1) / 2) / (n * m)

@@ -9,6 +9,7 @@ import numpy as np
 from explorer.cache import Cache
 from explorer.directions import QUESTIONS, answer_document, difference_of_means
 from explorer.dosing import Rate, scaled
+from explorer.intervals import auroc
 from explorer.measuring import Bench, Comparison, Tally
 from explorer.presets import Preset
 from explorer.records import Edit
@@ -81,14 +82,14 @@ def contrasts(
     held = []
     for fold in range(min(_FOLDS, int(labels.sum()), int((~labels).sum()))):
         own, rest = folds == fold, folds != fold
-        better = _auroc(largest[rest], labels[rest]) > _auroc(mean[rest], labels[rest])
-        held.append(np.where(better, _auroc(largest[own], labels[own]), _auroc(mean[own], labels[own])))
-    auroc = np.mean(held, axis=0)
+        better = auroc(largest[rest], labels[rest]) > auroc(mean[rest], labels[rest])
+        held.append(np.where(better, auroc(largest[own], labels[own]), auroc(mean[own], labels[own])))
+    reads = np.mean(held, axis=0)
     spread = np.sqrt((mean[labels].var(0) + mean[~labels].var(0)) / 2) + 1e-6 + 0.01 * mean.max(0)
     effect = (mean[labels].mean(0) - mean[~labels].mean(0)) / spread
-    score = np.clip(2 * auroc - 1, 0, None) * np.clip(effect, 0, 3) * (1 - density)
+    score = np.clip(2 * reads - 1, 0, None) * np.clip(effect, 0, 3) * (1 - density)
     order = np.argsort(-score, kind="stable")
-    return [Contrast(int(f), float(auroc[f]), float(effect[f]), float(score[f])) for f in order]
+    return [Contrast(int(f), float(reads[f]), float(effect[f]), float(score[f])) for f in order]
 
 
 def find(
@@ -217,12 +218,3 @@ def _read(model: "LanguageModel", coder: "SparseCoder", texts: Sequence[str]) ->
             np.maximum.at(largest, rows[place], acts)
             np.add.at(count, rows[place], 1)
     return total / np.maximum(count, 1)[:, None].astype(np.float32), largest
-
-
-def _auroc(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """`[texts, features]` -> the chance that a text with the trait has the larger value, ties counted half, `[features]`."""
-    from scipy.stats import rankdata
-
-    n, m = int(labels.sum()), int((~labels).sum())
-    ranks = rankdata(values, axis=0)
-    return (ranks[labels].sum(0) - n * (n + 1) / 2) / (n * m)

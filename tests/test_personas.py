@@ -9,8 +9,9 @@ import pytest
 from explorer.cache import Cache
 from explorer.dosing import Control
 from explorer.generate import Steering
+from explorer.intervals import auroc
 from explorer.measuring import Bench, Comparison, Tally, keep_in, read_kept
-from explorer.personas import Persona, _auroc, as_preset, contrasts, find, joined, verdict, worth
+from explorer.personas import Persona, as_preset, contrasts, find, joined, verdict, worth
 from explorer.presets import _measured, as_toml
 from explorer.records import Edit, Sampling
 from explorer.traits import Trait
@@ -43,7 +44,7 @@ def bench(world: Any, panel: Any = None, **more: Any) -> Bench:
 
 def test_auroc_is_the_chance_of_the_larger_value_with_ties_counted_half():
     values = np.array([[3.0, 0, 1], [2, 0, 5], [1, 0, 2], [0, 0, 3]])
-    assert _auroc(values, np.array([True, True, False, False])).tolist() == [1.0, 0.5, 0.5]
+    assert auroc(values, np.array([True, True, False, False])).tolist() == [1.0, 0.5, 0.5]
 
 
 def test_every_feature_is_ranked_by_one_pass_and_those_that_fire_everywhere_count_less(world):
