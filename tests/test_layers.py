@@ -40,7 +40,19 @@ LAYERS = [
     ("making", {"sampling", "training", "finetune", "statistics", "logits", "neighbours"}),
     (
         "wiring",
-        {"build", "check", "fidelity", "measuring", "personas", "report", "exams", "recipe", "scripts", "recording"},
+        {
+            "build",
+            "check",
+            "fidelity",
+            "measuring",
+            "personas",
+            "causing",
+            "report",
+            "exams",
+            "recipe",
+            "scripts",
+            "recording",
+        },
     ),
     ("command line", {"cli", "__main__"}),
 ]
@@ -59,6 +71,7 @@ TORCH_FREE = {
     "endpoint",
     "judging",
     "dosing",
+    "causing",
     "sheets",
     "schema",
     "cache",
@@ -72,7 +85,18 @@ TORCH_FREE = {
     "repetition",
     "cli",
 }
-HEAVY = {"torch", "transformers", "peft", "openai", "sae_lens", "transformer_lens", "datasets", "scipy", "sklearn", "wandb"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "peft",
+    "openai",
+    "sae_lens",
+    "transformer_lens",
+    "datasets",
+    "scipy",
+    "sklearn",
+    "wandb",
+}
 CONSOLE = {"streamlit"}
 
 
