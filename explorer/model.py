@@ -225,6 +225,20 @@ class LanguageModel:
         Raises:
             ModelError: If the model has no template, or the template refuses these messages.
         """
+        tokens, owners = self._chat(messages, add_generation_prompt)
+        return Document(tokens, _spans([owner >= 0 for owner in owners]), source)
+
+    def chat_owners(self, messages: Sequence[dict[str, str]]) -> tuple[tuple[int, ...], list[int]]:
+        """A conversation's token ids in the chat template, and for each the number of the message it says; -1 for the template's own.
+
+        Raises:
+            ModelError: As for `chat_document`.
+        """
+        return self._chat(messages, add_generation_prompt=False)
+
+    def _chat(
+        self, messages: Sequence[dict[str, str]], add_generation_prompt: bool
+    ) -> tuple[tuple[int, ...], list[int]]:
         if not self.has_template:
             raise ModelError(
                 f"{self.name} has no chat template", expected="an instruction-tuned model", do="Use plain text"
@@ -237,20 +251,20 @@ class LanguageModel:
             [{**m, "content": f"{_MARK}{n}{_MARK}"} for n, m in enumerate(said)], add_generation_prompt
         )
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        inside, at = [False] * len(text), 0
+        inside, at = [-1] * len(text), 0
         before = marked.split(_MARK)[0::2]
-        for literal, message in zip(before, said, strict=False):
+        for number, (literal, message) in enumerate(zip(before, said, strict=False)):
             content = message["content"].strip()
             after = text.find(literal.rstrip(), at) + len(literal.rstrip()) if literal.strip() else at
             start = text.find(content, max(at, after)) if content else -1
             if start >= 0:
                 at = start + len(content)
-                inside[start:at] = [True] * len(content)
-        keep = [
-            token not in self.vocabulary.special and stop > start and any(inside[start:stop])
+                inside[start:at] = [number] * len(content)
+        owners = [
+            -1 if token in self.vocabulary.special else max(inside[start:stop], default=-1)
             for token, (start, stop) in zip(encoded.input_ids, encoded.offset_mapping, strict=True)
         ]
-        return Document(tuple(encoded.input_ids), _spans(keep), source)
+        return tuple(encoded.input_ids), owners
 
     def _render(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
         try:
