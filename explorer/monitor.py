@@ -1,0 +1,408 @@
+"""Watch a log for persona features: scores a message, a threshold, and what people confirmed.
+
+A run over a log fills a folder: scores-*.parquet, so many conversations a file, and monitor.json, which says with what. Files are written
+whole and in order, so a run that was killed goes on behind the last of them, and memory does not grow with the log.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from explorer.errors import CacheError, UsageError
+from explorer.files import write_whole
+from explorer.intervals import wilson
+from explorer.transcripts import Transcript, read_transcripts
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from explorer.scoring import Scorer, Scores
+
+MANIFEST, REVIEWS = "monitor.json", "reviews.jsonl"
+SHARD = 256
+"""Conversations a file."""
+STATISTICS: dict[str, str] = {
+    "mean": "Mean over the message's tokens.",
+    "largest": "The largest on a token of the message.",
+}
+FLAGGED = ("transcript", "message", "source", "role", "text", "score")
+_RESAMPLES = 1000
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What a person said of a message.
+
+    Args:
+        agree: Whether it is of the kind that is looked for; None takes an earlier answer back.
+    """
+
+    transcript: int
+    message: int
+    agree: bool | None
+    author: str = ""
+    at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """How a threshold does.
+
+    Args:
+        flagged, messages: How many messages it flags, of how many that could be scored.
+        confirmed: Of the messages that somebody judged: (flagged and right, flagged and wrong, missed, rightly left).
+    """
+
+    threshold: float
+    flagged: int
+    messages: int
+    confirmed: tuple[int, int, int, int]
+
+    @property
+    def per_thousand(self) -> float:
+        return 1000 * self.flagged / self.messages if self.messages else math.nan
+
+    @property
+    def judged(self) -> int:
+        return sum(self.confirmed)
+
+    @property
+    def precision(self) -> tuple[float, float, float] | None:
+        """Share of flagged messages that are right, with its interval; None while nobody judged a flagged one."""
+        return _share(self.confirmed[0], self.confirmed[1])
+
+    @property
+    def recall(self) -> tuple[float, float, float] | None:
+        """Share of the judged messages of the kind that are flagged; None while there is none. It holds for the log as far as what was judged
+        was drawn from all of it, not from the flagged messages alone."""
+        return _share(self.confirmed[0], self.confirmed[2])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Curve:
+    """ROC and PR over all thresholds, from judged messages.
+
+    Args:
+        thresholds, false_positive, recall, precision: `[points]`.
+        auroc: (value, low, high), the interval by drawing messages again.
+        n: (of the kind, others).
+    """
+
+    thresholds: np.ndarray
+    false_positive: np.ndarray
+    recall: np.ndarray
+    precision: np.ndarray
+    auroc: tuple[float, float, float]
+    n: tuple[int, int]
+
+
+def watch(
+    log: Path,
+    scorer: "Scorer",
+    out: Path,
+    *,
+    truth: tuple[str, str] | None = None,
+    shard: int = SHARD,
+    progress: Callable[[int, int], None] = lambda conversations, messages: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Path:
+    """Score every message of a log; called again after it was cut off, it goes on from there.
+
+    Args:
+        out: The folder to fill.
+        truth: As for `explorer.transcripts.read_transcripts`.
+        shard: Conversations a file.
+        progress: Called after each file with the conversations and messages that are done.
+        should_stop: Asked before each file.
+    Returns:
+        `out`.
+    Raises:
+        CorpusError: If the log cannot be read.
+        CacheError: If the folder holds a run over another log, or with other probes.
+    """
+    facts = {
+        "version": _VERSION,
+        "log": log.name,
+        "sha256": _hash(log),
+        "model": scorer.model.name,
+        "model_fingerprint": scorer.model.fingerprint,
+        "sae_fingerprint": scorer.coder.fingerprint if scorer.coder else "",
+        "probes": [p.name for p in scorer.probes],
+        "vectors": _vectors(scorer),
+        "context": scorer.context,
+        "shard": shard,
+        "truth": list(truth) if truth else None,
+    }  # fmt: skip
+    before = _facts(out)
+    if before and (different := [k for k in facts if before.get(k) != facts[k]]):
+        raise CacheError(
+            f"{out} holds a run with another {different[0]} ({before.get(different[0])})",
+            expected=f"{facts[different[0]]}",
+            do="Choose another folder, or remove that one",
+        )
+    norms = {hook: float(norm) for hook, norm in before.get("median_norms", {}).items()}
+    for hook, norm in norms.items():
+        scorer.readers[hook].median_norm = norm
+    done = len(_shards(out))
+    messages = sum(_rows(path) for path in _shards(out))
+    if not before:
+        write_whole(out / MANIFEST, json.dumps({**facts, "complete": False}, indent=1) + "\n")
+    rest = islice(read_transcripts(log, truth=truth), done * shard, None)
+    number = done - 1
+    while part := list(islice(rest, shard)):
+        number += 1
+        if should_stop():
+            return out
+        scores = scorer.score(part)
+        _write(out / f"scores-{number:05}.parquet", part, scores, scorer, number * shard)
+        if number == 0:
+            write_whole(
+                out / MANIFEST,
+                json.dumps({**facts, "median_norms": scorer.median_norms, "complete": False}, indent=1) + "\n",
+            )
+        messages += len(scores.tokens)
+        progress(number * shard + len(part), messages)
+    write_whole(
+        out / MANIFEST,
+        json.dumps({**facts, "median_norms": scorer.median_norms or norms, "complete": True}, indent=1) + "\n",
+    )
+    return out
+
+
+class Watch:
+    """A run over a log, read back; needs no model.
+
+    Args:
+        folder: What `watch` filled.
+    Raises:
+        CacheError: If there is no run in it.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.facts = _facts(self.folder)
+        if not self.facts:
+            raise CacheError(
+                f"There is no run of a monitor in {folder}",
+                expected=f"a folder with {MANIFEST}",
+                do="Make one with persona-explorer monitor",
+            )
+        self.probes: tuple[str, ...] = tuple(self.facts["probes"])
+
+    @property
+    def complete(self) -> bool:
+        return bool(self.facts.get("complete"))
+
+    def scores(self, probe: str, statistic: str = "mean", *, roles: Sequence[str] = ()) -> "pd.DataFrame":
+        """One probe's scores, message by message: transcript, message, role, tokens, truth, score. Texts stay on the disk.
+
+        Args:
+            statistic: A key of `STATISTICS`.
+            roles: Only these; all if empty.
+        Raises:
+            UsageError: If there is no such probe or statistic.
+        """
+        return self._table(probe, statistic, ("transcript", "message", "role", "tokens", "truth"), roles, -math.inf)
+
+    def flagged(
+        self, probe: str, threshold: float, statistic: str = "mean", *, roles: Sequence[str] = ()
+    ) -> "pd.DataFrame":
+        """The messages at or above a threshold with their texts, strongest first; columns `FLAGGED`."""
+        columns = [name for name in FLAGGED if name != "score"]
+        found = self._table(probe, statistic, columns, roles, threshold)
+        return found.sort_values(by="score", ascending=False, kind="stable").reset_index(drop=True)
+
+    def _table(
+        self, probe: str, statistic: str, columns: Sequence[str], roles: Sequence[str], threshold: float
+    ) -> "pd.DataFrame":
+        """Columns of all files and one probe's score, where it is at least `threshold`; unscored messages come with -inf only."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+        import pyarrow.parquet as pq
+
+        column = _column(self.probes, probe, statistic)
+        parts = []
+        for path in _shards(self.folder):
+            table = pq.read_table(path, columns=list(dict.fromkeys([*columns, "role", column])))
+            if roles:
+                table = table.filter(pc.field("role").isin(list(roles)))
+            if threshold > -math.inf:
+                table = table.filter(pc.field(column) >= threshold)
+            parts.append(table.select([*columns, column]).rename_columns([*columns, "score"]))
+        return (pa.concat_tables(parts) if parts else pa.table({n: [] for n in (*columns, "score")})).to_pandas()
+
+    def transcript(self, number: int) -> "pd.DataFrame":
+        """All messages of one conversation with their texts and all scores, in order.
+
+        Raises:
+            UsageError: If there is no such conversation.
+        """
+        import pyarrow.parquet as pq
+
+        shards = _shards(self.folder)
+        at = number // int(self.facts["shard"])
+        if not 0 <= at < len(shards):
+            raise UsageError(f"There is no conversation {number}", expected="one of the log")
+        table = pq.read_table(shards[at], filters=[("transcript", "=", number)]).to_pandas()
+        if not len(table):
+            raise UsageError(f"There is no conversation {number}", expected="one of the log")
+        return table
+
+    def reviews(self) -> dict[tuple[int, int], Review]:
+        """What people said, the last word of each message; a line that was cut off is left out."""
+        found: dict[tuple[int, int], Review] = {}
+        path = self.folder / REVIEWS
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+            try:
+                review = Review(**json.loads(line))
+            except (ValueError, TypeError):  # killed while writing
+                continue
+            if review.agree is None:
+                found.pop((review.transcript, review.message), None)
+            else:
+                found[review.transcript, review.message] = review
+        return found
+
+    def review(self, transcript: int, message: int, agree: bool | None, author: str = "") -> Review:
+        """Keep what a person says of a message; one line is added, none is changed."""
+        said = Review(transcript, message, agree, author, datetime.now(UTC).isoformat(timespec="seconds"))
+        line = json.dumps({name: getattr(said, name) for name in ("transcript", "message", "agree", "author", "at")})
+        path = self.folder / REVIEWS
+        cut_off = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
+        with path.open("a", encoding="utf-8") as file:
+            file.write("\n" * cut_off + line + "\n")
+        return said
+
+    def judged(self, table: "pd.DataFrame") -> np.ndarray:
+        """`[messages]` float: 1 of the kind, 0 not, nan where nobody said; a person's word goes before the log's."""
+        said = np.array([math.nan if t is None else float(t) for t in table["truth"]])
+        reviews = self.reviews()
+        if reviews:
+            where = {key: at for at, key in enumerate(zip(table["transcript"], table["message"], strict=True))}
+            for key, review in reviews.items():
+                if key in where:
+                    said[where[key]] = float(bool(review.agree))
+        return said
+
+
+def tune(scores: np.ndarray, judged: np.ndarray, threshold: float) -> Tuning:
+    """How a threshold does.
+
+    Args:
+        scores: `[messages]`; nan where a message could not be scored.
+        judged: `[messages]`, as `Watch.judged` gives it.
+    """
+    there = ~np.isnan(scores)
+    over = there & (scores >= threshold)
+    yes, no = judged == 1, judged == 0
+    counts = (over & yes, over & no, there & ~over & yes, there & ~over & no)
+    right, wrong, missed, left = (int(mask.sum()) for mask in counts)
+    return Tuning(threshold, int(over.sum()), int(there.sum()), (right, wrong, missed, left))
+
+
+def curve(scores: np.ndarray, judged: np.ndarray, *, seed: int = 0) -> Curve | None:
+    """ROC and PR of the judged messages; None while those of one side are missing."""
+    from sklearn.metrics import roc_auc_score, roc_curve
+
+    there = ~np.isnan(scores) & ~np.isnan(judged)
+    values, labels = scores[there], judged[there].astype(int)
+    positive = int(labels.sum())
+    if not positive or positive == len(labels):
+        return None
+    false_positive, recall, thresholds = roc_curve(labels, values, drop_intermediate=False)
+    right, wrong = recall * positive, false_positive * (len(labels) - positive)
+    with np.errstate(invalid="ignore"):
+        precision = right / (right + wrong)  # nan at the first point, where nothing is flagged
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for _ in range(_RESAMPLES):
+        at = rng.integers(len(labels), size=len(labels))
+        if 0 < labels[at].sum() < len(at):
+            drawn.append(roc_auc_score(labels[at], values[at]))
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    auroc = (float(roc_auc_score(labels, values)), float(low), float(high))
+    return Curve(thresholds, false_positive, recall, precision, auroc, (positive, len(labels) - positive))
+
+
+def _share(right: int, wrong: int) -> tuple[float, float, float] | None:
+    n = right + wrong
+    return (right / n, *wilson(right, n)) if n else None
+
+
+def _column(probes: Sequence[str], probe: str, statistic: str) -> str:
+    if probe not in probes:
+        raise UsageError(f"{probe!r} was not watched", expected=f"one of {', '.join(probes)}")
+    if statistic not in STATISTICS:
+        raise UsageError(f"There is no statistic {statistic!r}", expected=f"one of {', '.join(STATISTICS)}")
+    return f"{probe} {statistic}"
+
+
+def _write(path: Path, part: Sequence[Transcript], scores: "Scores", scorer: "Scorer", first: int) -> None:
+    import io
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    said = [message for transcript in part for message in transcript.messages]
+    columns: dict[str, Any] = {
+        "transcript": pa.array(scores.transcript + first, pa.int64()),
+        "message": pa.array(scores.message, pa.int32()),
+        "source": pa.array([t.source for t in part for _ in t.messages], pa.string()),
+        "role": pa.array([m.role for m in said], pa.string()),
+        "text": pa.array([m.text for m in said], pa.string()),
+        "truth": pa.array([m.truth for m in said], pa.bool_()),
+        "tokens": pa.array(scores.tokens, pa.int32()),
+    }
+    for at, probe in enumerate(scorer.probes):
+        columns[_column([probe.name], probe.name, "mean")] = pa.array(scores.mean[:, at], pa.float32())
+        columns[_column([probe.name], probe.name, "largest")] = pa.array(scores.largest[:, at], pa.float32())
+    file = io.BytesIO()
+    pq.write_table(pa.table(columns), file, compression="zstd")
+    write_whole(path, file.getvalue())
+
+
+def _shards(folder: Path) -> list[Path]:
+    """The files in order, up to the first that is missing."""
+    found = []
+    while (path := folder / f"scores-{len(found):05}.parquet").is_file():
+        found.append(path)
+    return found
+
+
+def _rows(path: Path) -> int:
+    import pyarrow.parquet as pq
+
+    return pq.read_metadata(path).num_rows
+
+
+def _vectors(scorer: "Scorer") -> dict[str, str]:
+    """Direction -> hash of what it is now: one of the same name may have been made anew."""
+    named = [probe.direction for probe in scorer.probes if probe.direction]
+    return {name: hashlib.sha256(scorer.directions[name].vector.tobytes()).hexdigest() for name in named}
+
+
+def _facts(folder: Path) -> Mapping[str, Any]:
+    try:
+        return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise CacheError(
+            f"{folder / MANIFEST} cannot be read ({error})", do="Remove the folder and run again"
+        ) from error
+
+
+def _hash(path: Path) -> str:
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
