@@ -33,7 +33,7 @@ def as_csv(cells: Sequence[Cell]) -> str:
     lines.writerow(["strength", "edits", "question", "seed", "answer", "looped", "coherent", *judges])
     for cell in cells:
         scores = [f"{cell.scores[name]:.4g}" if name in cell.scores else "" for name in judges]
-        said = (f"{cell.strength:g}", pushed(cell), _plain(cell.prompt), cell.seed, _plain(cell.text))
+        said = (f"{cell.strength:g}", pushed(cell), unformula(cell.prompt), cell.seed, unformula(cell.text))
         lines.writerow([*said, int(cell.looped), int(cell.coherent), *scores])
     return file.getvalue()
 
@@ -108,5 +108,6 @@ def _bare(text: str) -> str:
     return text.translate(_BARE)
 
 
-def _plain(text: str) -> str:
+def unformula(text: str) -> str:
+    """A text as a spreadsheet shows it: one that it would take for a formula gets an apostrophe in front."""
     return f"'{text}" if text.startswith(_FORMULA) else text

@@ -45,6 +45,7 @@ LAYERS = [
             "build",
             "check",
             "fidelity",
+            "live",
             "measuring",
             "personas",
             "causing",

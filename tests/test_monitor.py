@@ -116,7 +116,7 @@ def test_flagged_messages_come_strongest_first_with_their_texts(log, scorer, tmp
     threshold = float(np.quantile(scores["score"], 0.6))
     flagged = run.flagged("7", threshold, roles=("assistant",))
     assert flagged["score"].is_monotonic_decreasing
-    assert (flagged["score"] >= threshold).all()
+    assert min(flagged["score"]) >= threshold
     assert len(flagged) == (scores["score"] >= threshold).sum()
     first = flagged.to_dict("records")[0]
     assert first["text"] == ROWS[first["transcript"]]["messages"][1]["content"]
