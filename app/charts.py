@@ -20,8 +20,10 @@ QUIET = "#7A8699"
 """Secondary data, on both themes."""
 LOOPS = "#8F6BC2"
 """Repetition, on both themes."""
-DOSE_MARGIN = (52, 8)
-"""Pixels left and right of a dose strip's plot, for its axis; style.css hangs them out, so that the plot is as wide as the slider."""
+DOSE_MARGIN = (36, 36)
+"""Pixels left and right of a dose strip's plot, for its axes; style.css hangs them out, so that the plot is as wide as the slider."""
+DOSE_HEIGHT = 88
+"""Pixels of a dose strip."""
 CONFIG = {"displayModeBar": False}
 _MOST_POINTS = 25_000
 
@@ -161,58 +163,66 @@ def dose_lines(
     span: tuple[float, float],
     now: float,
     zone: tuple[float, float] | None,
-    height: int = 190,
+    stale: bool = False,
 ) -> go.Figure:
-    """What more strength does to the answers: shares above, perplexity below, over the slider's own range.
+    """What more strength does to the answers, as low as a line of text can be: shares on the left, perplexity on the right.
 
     Args:
         points: Measured strengths, in the slider's unit.
-        lines: Judge -> what to call it; the first is the trait, in teal. "fluency", "repetition" and "perplexity" have looks of their own.
+        lines: Judge -> what to call it; the first is the trait, in teal. "repetition" and "perplexity" have looks of their own.
         span: Lowest and highest strength of the slider.
         now: Where the slider stands.
         zone: Strengths between which the answers are coherent; None where they nowhere are.
+        stale: Pale: measured of something else.
     """
-    figure, looks = go.Figure(), {"fluency": (QUIET, "solid", 1.8), "repetition": (LOOPS, "dot", 2)}
+    figure, looks = go.Figure(), {"perplexity": (QUIET, "solid", 1.5), "repetition": (LOOPS, "dot", 2)}
     ordered = sorted(points, key=lambda point: point.strength)
+    highest = 1000.0
     for name, label in lines.items():
         shown = [(p.strength, p.means[name]) for p in ordered if name in p.means and math.isfinite(p.means[name])]
         if not shown:
             continue
-        colour, dash, width = looks.get(name, (QUIET if name == "perplexity" else ACT, "solid", 2.5))
+        colour, dash, width = looks.get(name, (ACT, "solid", 2.5))
+        if name == "perplexity":
+            highest = max(highest, *(y for _, y in shown))
         figure.add_scatter(
             x=[x for x, _ in shown],
             y=[y for _, y in shown],
             yaxis="y2" if name == "perplexity" else "y",
             mode="lines+markers",
+            opacity=0.4 if stale else 1,
             line={"color": colour, "width": width, "dash": dash},
-            marker={"size": 5, "color": colour},
+            marker={"size": 4, "color": colour},
             hovertemplate=f"{hover_text(label)} %{{y:.3g}} at strength %{{x:+.2f}}",
         )
     if zone:
-        figure.add_vrect(*zone, fillcolor=ACT, opacity=0.13, line_width=0, layer="below")
+        figure.add_vrect(*zone, fillcolor=ACT, opacity=0.07 if stale else 0.14, line_width=0, layer="below")
     figure.add_vline(now, line={"color": ACT, "width": 1.5})
-    frame(figure, height, "strength (1 = its maximum)", "share")
+    frame(figure, DOSE_HEIGHT, "strength", "share")
     left, right = DOSE_MARGIN
-    figure.update_layout(margin={"l": left, "r": right, "t": 4, "b": 34, "autoexpand": False}, hovermode="closest")
-    figure.update_xaxes(range=list(span), zeroline=False)
+    small = {"size": 10}
     figure.update_layout(
-        yaxis={
-            "range": [-0.04, 1.04],
-            "domain": [0.36, 1],
-            "tickvals": [0, 0.5, 1],
-            "title": "share",
-            "fixedrange": True,
-        },
+        margin={"l": left, "r": right, "t": 3, "b": 28, "autoexpand": False},
+        hovermode="closest",
+        yaxis={"range": [-0.06, 1.06], "tickvals": [0, 1], "showgrid": False, "zeroline": False},
         yaxis2={
             "type": "log",
-            "domain": [0, 0.24],
-            "title": "perplexity",
-            "nticks": 3,
+            "range": [-0.06 * math.log10(highest), 1.06 * math.log10(highest)],
+            "tickvals": [1, 30, 1000],
+            "ticktext": ["1", "30", "1k"],
+            "title": {"text": "perplexity", "font": small, "standoff": 2},
+            "tickfont": small,
+            "overlaying": "y",
+            "side": "right",
             "fixedrange": True,
-            "anchor": "x",
+            "showgrid": False,
+            "zeroline": False,
         },
-        xaxis={"anchor": "y2"},
     )
+    figure.update_xaxes(
+        range=list(span), zeroline=False, showgrid=False, nticks=7, title={"font": small, "standoff": 0}, tickfont=small
+    )
+    figure.update_yaxes(title={"font": small, "standoff": 2}, tickfont=small, selector={"overlaying": None})
     return figure
 
 

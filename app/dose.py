@@ -1,9 +1,10 @@
-"""The dose strip under a slider: what more strength does to the answers, and between which strengths they stay whole."""
+"""The dose strips, one under each slider: what more of it does to the answers, and between which strengths they stay whole."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -13,129 +14,156 @@ from app.facts import number
 from app.jobs import Job
 from app.runs import Question
 from app.settings import Slider
-from app.trait_choice import trait_labels, trait_picker
+from app.sliders import COLUMNS, STRENGTH
+from app.trait_choice import chosen_trait, trait_labels, trait_picker
 from app.watched import busy, progress, trouble, warming, watched
 from explorer.dosing import DosePoint, points, zone
 from explorer.judging import COHERENT_RULE
 from explorer.records import Edit
 from explorer.steering import STEERING_MODES
 
+if TYPE_CHECKING:
+    from explorer.dosing import Cell
+
 S = st.session_state
-JOBS = "dose-jobs"
-HEIGHT = 190
+JOB, LAST, DRAWN = "dose-job", "dose-last", "dose-drawn"
 WHAT = (
-    "What am I looking at? A few questions, answered at strengths all along the slider, and judged. Teal: the trait. Grey: "
-    "fluency. Dotted: repetition. Shaded: where the answers stay coherent. The upright line is where the slider stands."
+    "What am I looking at? A few questions were answered with each slider at strengths all along its range, the other sliders held "
+    "where they are, and the answers were judged. From left to right as the slider above; the upright line is where it stands. "
+    "Teal: the trait, and dotted: repetition, both from 0 to 1. Grey: perplexity, on the right. Shaded: where the answers stay "
+    "coherent."
 )
+KEYS = (("trait", "trait"), ("loops", "repetition"), ("perplexity", "perplexity"), ("zone", "coherent"))
 
 
-def dose_strip(
-    engine: Engine, question: Question, slider: Slider, columns: Sequence[float] = (1, 2), at: int = 1
-) -> None:
-    """Draw the dose strip of one slider, in a fragment of its own, directly below the slider's row.
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """What was measured of one slider.
 
-    Nothing is measured before somebody asks; what was measured once is there at once. Several edits move in proportion,
-    as the strength buttons move them, so one measurement serves all their sliders.
+    Args:
+        points: By its own strength; none while it is being measured, so that its place is kept.
+        stale: Something else has changed since: another slider, or the steered tokens.
+    """
+
+    points: list[DosePoint]
+    stale: bool = False
+
+
+def strips(engine: Engine, question: Question) -> dict[str, Strip]:
+    """Target -> strip, of the sliders that push and have been measured; what was measured once is there at once.
 
     Args:
         question: What the page would run now; only its edits and places matter.
-        slider: The slider that it stands under.
-        columns, at: Weights of the slider's row and the slider's place in it, so that strip and slider line up.
     """
-    mode = STEERING_MODES[slider.edit.mode]
-    if slider.on and mode.uses_strength and share(question.edits, slider.edit):
-        watched(lambda: _draw(engine, question, slider, columns, at), lambda: _job(engine, question))
+    last: dict[tuple[object, ...], list[Cell]] = S.setdefault(LAST, {})
+    if (said := S.get(JOB)) and said[2].over and said[2].result:
+        S.pop(JOB)
+        last |= {_place(said[0], edit): said[2].result[edit.target] for edit in pushing(said[1])}
+    known = engine.dosed(question.edits, question.positions)
+    found = {}
+    for edit in pushing(question.edits):
+        place = _place(engine, edit)
+        if edit.target in known:
+            last[place] = known[edit.target]
+        if place in last:
+            found[edit.target] = Strip(points(last[place]), edit.target not in known)
+        elif busy(_job(engine)):
+            found[edit.target] = Strip([])
+    S[DRAWN] = set(known)
+    return found
 
 
-def strongest(edits: Sequence[Edit]) -> float:
-    """The strength of the strongest edit; 0 where none has one."""
-    return max((e.strength for e in edits if STEERING_MODES[e.mode].uses_strength), key=abs, default=0.0)
+def pushing(edits: Sequence[Edit]) -> list[Edit]:
+    """The edits that can be more or less."""
+    return [edit for edit in edits if STEERING_MODES[edit.mode].uses_strength]
 
 
-def pushed(edits: Sequence[Edit]) -> tuple[Edit, ...]:
-    """The edits with the strongest at 1: what a dose is measured of, wherever the sliders stand."""
-    return tuple(replace(e, strength=share(edits, e)) if STEERING_MODES[e.mode].uses_strength else e for e in edits)
+def _place(engine: Engine, edit: Edit) -> tuple[object, ...]:
+    return id(engine), edit.target, edit.mode
 
 
-def share(edits: Sequence[Edit], edit: Edit) -> float:
-    """The strength of one edit as a share of the strongest's; 1 while every slider stands at 0."""
-    most = strongest(edits)
-    return round(edit.strength / most, 4) if most else 1.0
+def under(slider: Slider, strip: Strip, facts: str) -> None:
+    """The second line of a slider's row: its facts and what was measured in words, and the strip below the slider itself.
 
-
-def _key(engine: Engine, question: Question) -> tuple[object, ...]:
-    return id(engine), pushed(question.edits), question.positions
-
-
-def _job(engine: Engine, question: Question) -> Job | None:
-    jobs: dict[tuple[object, ...], Job] = S.setdefault(JOBS, {})
-    key = _key(engine, question)
-    if key not in jobs and (known := engine.dosed(pushed(question.edits), question.positions)) is not None:
-        jobs[key] = Job.finished(known)
-    return jobs.get(key)
-
-
-def _ask(engine: Engine, question: Question) -> None:
-    S[JOBS][_key(engine, question)] = engine.dose(pushed(question.edits), question.positions)
-
-
-def _draw(engine: Engine, question: Question, slider: Slider, columns: Sequence[float], at: int) -> None:
-    job, target = _job(engine, question), slider.edit.target
-    cells = st.columns([sum(columns[:at]), *columns[at:]] if at else list(columns), gap="small")
-    beside, place = cells[0], cells[min(at, 1)]
-    if job is None:
-        place.button(
-            "Measure the dose", key=f"dose-go-{target}", type="tertiary", icon=":material/show_chart:", on_click=_ask,
-            args=(engine, question), help="Answers a few questions at many strengths in the background, and judges them",
+    Args:
+        facts: HTML.
+    """
+    mode, trait, target = STEERING_MODES[slider.edit.mode], chosen_trait(), slider.edit.target
+    label = trait_labels().get(trait, trait)
+    beside, place, _ = st.columns([sum(COLUMNS[:STRENGTH]), *COLUMNS[STRENGTH:]], gap="small")
+    beside.html(facts + words(strip, slider.edit.strength, trait))
+    with place.container(key=f"dose-strip-{target}"):
+        lines = {trait: label, "repetition": "Repetition", "perplexity": "Perplexity"}
+        st.plotly_chart(
+            charts.dose_lines(
+                strip.points, lines, span=(mode.lowest, mode.highest), now=slider.edit.strength, zone=zone(strip.points),
+                stale=strip.stale,
+            ),
+            config=charts.CONFIG, key=f"dose-lines-{target}", alt=f"{label}, repetition and perplexity by strength",
         )  # fmt: skip
-        return
-    shown = [] if busy(job) or not job.result else scaled(points(job.result), share(question.edits, slider.edit))
-    with beside.container(height=HEIGHT + 6, border=False, key=f"dose-words-{target}"):
-        trait = trait_picker(f"dose-trait-{target}")
-        if shown:
-            st.html(words(shown, slider.edit.strength, trait))
-            with st.popover("What am I looking at?", type="tertiary", key=f"dose-what-{target}"):
-                st.html(f'<p class="say words">{escape(WHAT)}</p><p class="say words">{escape(COHERENT_RULE)}</p>')
-    with place.container(height=HEIGHT + 6, border=False, key=f"dose-strip-{target}"):
-        if busy(job):
-            progress(job, warming(engine) or "measuring", key=f"dose-cancel-{target}")
-        elif trouble(job):
-            st.button("Try again", key=f"dose-again-{target}", on_click=_ask, args=(engine, question))
-        else:
-            _chart(shown, slider, trait)
 
 
-def scaled(measured: Sequence[DosePoint], factor: float) -> list[DosePoint]:
-    """Points by the strength of one slider, where they were measured by the strength of the strongest."""
-    return [replace(point, strength=point.strength * factor) for point in measured]
-
-
-def _chart(shown: Sequence[DosePoint], slider: Slider, trait: str) -> None:
-    mode, label = STEERING_MODES[slider.edit.mode], trait_labels().get(trait, trait)
-    lines = {trait: label, "fluency": "Fluency", "repetition": "Repetition", "perplexity": "Perplexity"}
-    st.plotly_chart(
-        charts.dose_lines(shown, lines, span=(mode.lowest, mode.highest), now=slider.edit.strength, zone=zone(shown), height=HEIGHT),
-        config=charts.CONFIG, key=f"dose-lines-{slider.edit.target}",
-        alt=f"{label}, fluency, repetition and perplexity by strength",
-    )  # fmt: skip
-
-
-def words(shown: Sequence[DosePoint], strength: float, trait: str) -> str:
+def words(strip: Strip, strength: float, trait: str) -> str:
     """The zone, and what was measured nearest to where the slider stands, as HTML."""
-    whole = zone(shown)
-    said = [
-        f"Coherent from <b>{whole[0]:+.2f}</b> to <b>{whole[1]:+.2f}</b>."
-        if whole
-        else "Nowhere coherent: the text is broken."
-    ]
-    near = min(shown, key=lambda point: abs(point.strength - strength), default=None)
+    if not strip.points:
+        return '<p class="say dose-words">Being measured.</p>'
+    whole = zone(strip.points)
+    said = "Coherent nowhere" if whole is None else f"Coherent from <b>{whole[0]:+.2f}</b> to <b>{whole[1]:+.2f}</b>"
+    near = min(strip.points, key=lambda point: abs(point.strength - strength), default=None)
     if near is not None:
         label = trait_labels().get(trait, trait)
         facts = [(label, near.means.get(trait)), ("perplexity", near.means.get("perplexity"))]
-        listed = ", ".join(
-            f"{escape(name)} <b>{number(value)}</b>"
-            for name, value in facts
-            if value is not None and math.isfinite(value)
-        )
-        said.append(f"Near {near.strength:+.2f}: {listed}; {100 * near.coherent:.0f} % of {near.n} answers coherent.")
-    return f'<p class="say words num">{" ".join(said)}</p>'
+        listed = ", ".join(f"{escape(n)} <b>{number(v)}</b>" for n, v in facts if v is not None and math.isfinite(v))
+        said += f"; at {near.strength:+.2f}: {listed}" if listed else ""
+    stale = " Measured before something else was changed." if strip.stale else ""
+    return f'<p class="say words num dose-words{" stale" if strip.stale else ""}">{said}.{stale}</p>'
+
+
+def dose_bar(engine: Engine, question: Question, measured: Mapping[str, Strip], scale: str) -> None:
+    """One line below the sliders: what their numbers and strips mean, and the button that measures all of them in one job.
+
+    Nothing is measured before somebody asks.
+
+    Args:
+        scale: What a strength of 1 is, as HTML.
+    """
+    edits = pushing(question.edits)
+    missing = [edit for edit in edits if edit.target not in measured or measured[edit.target].stale]
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="dose-bar"):
+        st.html(scale, width="content")
+        if not edits:
+            return
+        if measured:
+            trait_picker("dose-trait")
+            st.html(
+                f'<p class="say keys">{"".join(f"<span class={c}>{n}</span>" for c, n in KEYS)}</p>', width="content"
+            )
+            with st.popover("", icon=":material/help:", type="tertiary", key="dose-what", help="What am I looking at?"):
+                st.html(f'<p class="say words">{escape(WHAT)}</p><p class="say words">{escape(COHERENT_RULE)}</p>')
+        watched(lambda: _button(engine, question, missing, bool(measured)), lambda: _job(engine))
+
+
+def _job(engine: Engine) -> Job | None:
+    said = S.get(JOB)
+    return said[2] if said and said[0] is engine else None
+
+
+def _ask(engine: Engine, question: Question) -> None:
+    S[JOB] = (engine, question.edits, engine.dose(question.edits, question.positions))
+
+
+def _button(engine: Engine, question: Question, missing: Sequence[Edit], again: bool) -> None:
+    job = _job(engine)
+    if job is not None and busy(job):
+        if set(engine.dosed(question.edits, question.positions)) != S[DRAWN]:
+            st.rerun()  # one more strip is whole
+        progress(job, warming(engine) or "measuring", key="dose-cancel")
+        return
+    if job is not None and S[JOB][1] == question.edits:
+        trouble(job)
+    if missing:
+        st.button(
+            "Measure again" if again else "Measure the dose", key="dose-go", type="tertiary", icon=":material/show_chart:",
+            on_click=_ask, args=(engine, question),
+            help="Moves each slider along its range, the others as they are, answers a few questions in the background and judges them",
+        )  # fmt: skip

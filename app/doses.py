@@ -3,15 +3,14 @@
 import contextlib
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.jobs import Job
 from app.settings import QUESTIONS
-from explorer.errors import SteeringError
 from explorer.files import write_whole
 from explorer.packaged import home
 from explorer.records import Edit, Sampling
@@ -35,6 +34,7 @@ class Asked:
         pushes: Sets of edits, each with its strongest at any strength: it is scaled.
         strengths: What the strongest edit of a push is set to, the others in proportion.
         judges: Names of judges; those that cost money may be among them.
+        only: Target of the one edit that is set instead, the others staying as they are; "" for none.
     """
 
     pushes: tuple[tuple[Edit, ...], ...]
@@ -43,20 +43,21 @@ class Asked:
     positions: str
     sampling: Sampling
     judges: tuple[str, ...]
+    only: str = ""
 
 
-def strip(edits: Sequence[Edit], positions: str, judges: Sequence[str]) -> Asked:
-    """What a dose strip asks: a few questions, over the range that the sliders of these edits have in common.
+def strips(edits: Sequence[Edit], positions: str, judges: Sequence[str]) -> dict[str, Asked]:
+    """What the dose strips ask: target of each edit that has a strength -> a few questions over its slider's range.
 
-    Raises:
-        SteeringError: If none of the edits has a strength.
+    The other edits are held as they are. Where the slider itself stands makes no difference to its strip.
     """
-    modes = [STEERING_MODES[edit.mode] for edit in edits if STEERING_MODES[edit.mode].uses_strength]
-    if not modes:
-        raise SteeringError("These edits have no strength", expected="one that can be more or less", do="Add one")
-    lowest, highest = max(m.lowest for m in modes), min(m.highest for m in modes)
-    strengths = tuple(s for s in STRENGTHS if lowest <= s <= highest)
-    return Asked((tuple(edits),), strengths, QUESTIONS[:4], positions, SAMPLING, tuple(judges))
+
+    def one(edit: Edit) -> Asked:
+        mode, held = STEERING_MODES[edit.mode], tuple(replace(e, strength=1.0) if e is edit else e for e in edits)
+        strengths = tuple(s for s in STRENGTHS if mode.lowest <= s <= mode.highest)
+        return Asked((held,), strengths, QUESTIONS[:4], positions, SAMPLING, tuple(judges), edit.target)
+
+    return {edit.target: one(edit) for edit in edits if STEERING_MODES[edit.mode].uses_strength}
 
 
 def key(engine: "Engine", asked: Asked) -> str:
@@ -83,8 +84,14 @@ def _sha(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def measure(engine: "Engine", asked: Asked, name: str, job: Job) -> "list[Cell]":
-    """Decode and judge, one push after the other, and keep the answers under `name` unless the job was stopped."""
+def measure(
+    engine: "Engine", asked: Asked, name: str, job: Job, told: Callable[[float], None] | None = None
+) -> "list[Cell]":
+    """Decode and judge, one push after the other, and keep the answers under `name` unless the job was stopped.
+
+    Args:
+        told: Is told how far this is, 0 to 1; the job's own progress where nobody else wants to know.
+    """
     from explorer import dosing
 
     if (known := load(name)) is not None:  # somebody else asked the same meanwhile
@@ -95,16 +102,31 @@ def measure(engine: "Engine", asked: Asked, name: str, job: Job) -> "list[Cell]"
     for at, (push, strengths) in enumerate(parts):
 
         def progress(_: str, done: int, total: int, before: int = at) -> None:
-            job.progress = (before + (done / total if total else 0.0)) / len(parts)
+            far = (before + (done / total if total else 0.0)) / len(parts)
+            told(far) if told else setattr(job, "progress", far)
 
         cells += dosing.grid(
-            engine.model, steering, [push], strengths, asked.questions, seeds=(asked.sampling.seed,),
+            engine.model, steering, [push], strengths, asked.questions, only=asked.only, seeds=(asked.sampling.seed,),
             sampling=asked.sampling, panel=panel, judges=asked.judges, progress=progress, should_stop=job.should_stop,
         )  # fmt: skip
         if job.should_stop():
             return cells
     save(name, cells)
     return cells
+
+
+def measure_strips(engine: "Engine", asked: Mapping[str, Asked], job: Job) -> "dict[str, list[Cell]]":
+    """Measure several strips as one piece of work; each is kept as soon as it is whole."""
+    measured: dict[str, list[Cell]] = {}
+    for at, (target, one) in enumerate(asked.items()):
+
+        def told(far: float, before: int = at) -> None:
+            job.progress = (before + far) / len(asked)
+
+        measured[target] = measure(engine, one, key(engine, one), job, told)
+        if job.should_stop():
+            break
+    return measured
 
 
 def _parts(asked: Asked) -> list[tuple[float, ...]]:

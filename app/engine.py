@@ -253,27 +253,26 @@ class Engine(Loader):
         return Steering(self._need().coder, self.cache.maxima, positions, known)
 
     def dose(self, edits: Sequence[Edit], positions: str = "answer") -> Job:
-        """Measure a dose strip in the background: a few questions at many strengths, judged.
+        """Measure dose strips in the background: each edit at many strengths, the others as they are, judged.
 
-        Args:
-            edits: What is pushed: the strongest gets every strength within its slider's range, the others in proportion.
         Returns:
-            A job whose result is a list of `explorer.dosing.Cell`; `points` and `zone` of that module sum it up.
+            A job whose result is target (`Edit.target`) -> list of `explorer.dosing.Cell`, for the edits that have a
+            strength; `points` and `zone` of that module sum a list up.
         """
-        return self._measured(doses.strip(edits, positions, self.judges()))
+        asked = doses.strips(edits, positions, self.judges())
+        return self.job(partial(doses.measure_strips, self, asked), long=True)
 
-    def dosed(self, edits: Sequence[Edit], positions: str = "answer") -> "list[Cell] | None":
-        """What `dose` would give, if it has been measured before."""
-        return doses.load(doses.key(self, doses.strip(edits, positions, self.judges())))
+    def dosed(self, edits: Sequence[Edit], positions: str = "answer") -> "dict[str, list[Cell]]":
+        """The part of what `dose` would give that has been measured before."""
+        asked = doses.strips(edits, positions, self.judges())
+        found = {target: doses.load(doses.key(self, one)) for target, one in asked.items()}
+        return {target: cells for target, cells in found.items() if cells is not None}
 
     def grid(self, sweep: "Sweep") -> Job:
         """Decode and judge a sweep in the background; the job's result is a list of `explorer.dosing.Cell`."""
         asked = doses.Asked(
             sweep.pushes, sweep.strengths, sweep.questions, sweep.positions, sweep.sampling, self.judges()
         )  # fmt: skip
-        return self._measured(asked)
-
-    def _measured(self, asked: doses.Asked) -> Job:
         name = doses.key(self, asked)
         if (known := doses.load(name)) is not None:
             return Job.finished(known)

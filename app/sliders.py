@@ -1,6 +1,6 @@
 """The sliders of the Steer page: one row a feature or direction, what its strength comes to, and where more are found."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from html import escape
 from typing import Any
 
@@ -25,9 +25,18 @@ PLACES = {"answer": "Answer", "prompt": "Prompt", "all": "All", "first": "First"
 
 
 def slider_row(
-    cache: Cache, engine: Engine, slider: Slider, labels: dict[int, str], directions: Mapping[str, Direction]
+    cache: Cache,
+    engine: Engine,
+    slider: Slider,
+    labels: dict[int, str],
+    directions: Mapping[str, Direction],
+    under: Callable[[str], object] | None = None,
 ) -> None:
-    """One feature or direction: on or muted, its name, mode, strength, and what the strength comes to."""
+    """One feature or direction: on or muted, its name, mode, strength, and what the strength comes to.
+
+    Args:
+        under: Draws the second line; it is given what else would stand there, as HTML.
+    """
     edit, target, mode = slider.edit, slider.edit.target, STEERING_MODES[slider.edit.mode]
     what = f"direction {edit.direction}" if edit.direction else f"feature {target}"
     strength_key = f"strength-{target}-{edit.mode}"  # the modes' ranges differ
@@ -57,7 +66,7 @@ def slider_row(
         facts = _direction_facts(engine, edit, directions) if edit.direction else strength_facts(cache, engine, edit)
         unit = f'<span title="{escape(mode.help)}">{escape(mode.unit)}</span>' if mode.uses_strength else ""
         spans = "".join(f"<span>{fact}</span>" for fact in facts)
-        st.html(f'<div class="facts num dim lever-facts">{unit}{spans}</div>')
+        (under or st.html)(f'<div class="facts num dim lever-facts">{unit}{spans}</div>')
 
 
 def _name(cache: Cache, edit: Edit, labels: dict[int, str], directions: Mapping[str, Direction]) -> str:

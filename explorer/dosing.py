@@ -52,7 +52,7 @@ class Cell:
     """One answer with what judges say of it.
 
     Args:
-        strength: Of the strongest edit; the others stand in proportion.
+        strength: What the edits were scaled to.
         edits: As they were applied.
         text: Up to where it begins to repeat itself.
         looped: Whether it was cut there.
@@ -122,8 +122,14 @@ class Control:
     directions: dict[str, Direction] = field(default_factory=dict)
 
 
-def scaled(edits: Sequence[Edit], strength: float) -> tuple[Edit, ...]:
-    """The strongest edit set to `strength`, the others in proportion; modes without a strength stay as they are."""
+def scaled(edits: Sequence[Edit], strength: float, only: str = "") -> tuple[Edit, ...]:
+    """The strongest edit set to `strength`, the others in proportion; modes without a strength stay as they are.
+
+    Args:
+        only: Target of the one edit that is set; the others stay as they are.
+    """
+    if only:
+        return tuple(replace(e, strength=strength) if e.target == only else e for e in edits)
     strongest = max((e.strength for e in edits if mode(e.mode).uses_strength), key=abs, default=0.0)
 
     def move(edit: Edit) -> Edit:
@@ -187,6 +193,7 @@ def grid(
     strengths: Sequence[float],
     prompts: Sequence[Prompt],
     *,
+    only: str = "",
     seeds: Sequence[int] = (0,),
     sampling: Sampling,
     panel: Panel,
@@ -198,9 +205,10 @@ def grid(
 
     Args:
         pushes: Sets of edits, each of which is scaled to every strength.
+        only: Target of the one edit that is scaled (see `scaled`).
     """
     asked = [
-        Ask(scaled(push, strength), prompt, seed, strength)
+        Ask(scaled(push, strength, only), prompt, seed, strength)
         for push in pushes
         for strength in strengths
         for prompt in prompts

@@ -24,6 +24,11 @@ def cell(
     return Cell(strength, edits, prompt, 0, text, False, dict(zip(SCORES, values, strict=True)))
 
 
+def strip(edits: Sequence[Edit]) -> list[Cell]:
+    """A dose strip that is coherent up to 1."""
+    return [cell(tuple(edits), s) for s in (-1.0, 0.0, 1.0, 2.0)]
+
+
 class BenchEngine(FakeEngine):
     """Answers everything that the bench asks.
 
@@ -34,14 +39,24 @@ class BenchEngine(FakeEngine):
 
     fails: ExplorerError | None = None
     unjudged = False
-    measured: Any = None
+
+    def __init__(self, cache: Any) -> None:
+        super().__init__(cache)
+        self.measured: dict[Any, Any] = {}
 
     def dosed(self, edits: Sequence[Edit], positions: str = "answer") -> Any:
-        return self.measured
+        return self.measured.get((tuple(edits), positions), {})
 
     def dose(self, edits: Sequence[Edit], positions: str = "answer") -> Job:
         self.asked.append({"dose": tuple(edits), "positions": positions})
-        return self.job(lambda job: [cell(tuple(edits), s) for s in (-1.0, 0.0, 1.0, 2.0)] if not self._fail() else [])
+
+        def work(job: Job) -> Any:
+            self._fail()
+            found = {edit.target: strip(edits) for edit in edits}
+            self.measured[tuple(edits), positions] = found
+            return found
+
+        return self.job(work)
 
     def grid(self, sweep: Sweep) -> Job:
         self.asked.append({"grid": sweep})

@@ -1,6 +1,9 @@
 """The bench round a steered answer, without a browser and without a model: next tokens, controls, side effects, the dose strip."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from threading import Event
+from time import sleep
 from typing import Any
 
 import pytest
@@ -10,12 +13,11 @@ from app import controls, next_tokens
 from app.controls import Told
 from app.jobs import Job
 from app.runs import Question, Run
-from app.settings import Slider
 from explorer.cache import Cache
 from explorer.errors import ModelError
 from explorer.records import Edit, Sampling
 from tests.helpers_app import words
-from tests.helpers_bench import BenchEngine, cell
+from tests.helpers_bench import BenchEngine, strip
 from tests.helpers_cache import HOSTILE, fake_cache
 
 STEERED = Told("Steered", "steered", "Kneel.", {"malice": 0.9})
@@ -87,19 +89,25 @@ def page(part: Callable[[], None], **session: Any) -> AppTest:
 def finished(app: AppTest, job: str) -> AppTest:
     """Draw the part again once its job has ended."""
     said = app.session_state[job]
-    made: Job = said[1] if isinstance(said, tuple) else next(iter(said.values()))
+    made: Job = said[-1]
     assert made.wait(20)
     app.run()
     assert not app.exception
     return app
 
 
-def strip() -> None:
+def sliders() -> None:
     import streamlit as st
 
-    from app.dose import dose_strip
+    from app.dose import dose_bar, strips, under
+    from app.settings import Slider
 
-    dose_strip(st.session_state["engine"], st.session_state["question"], st.session_state["slider"])
+    engine, question = st.session_state["engine"], st.session_state["question"]
+    measured = strips(engine, question)
+    for edit in question.edits:
+        if edit.target in measured:
+            under(Slider(edit), measured[edit.target], f"<p>facts of {edit.target}</p>")
+    dose_bar(engine, question, measured, "<p>What 1 is.</p>")
 
 
 def below() -> None:
@@ -128,40 +136,76 @@ def run(engine: BenchEngine) -> Run:
     return made
 
 
-def test_a_dose_is_measured_when_asked_and_drawn_over_the_sliders_range(engine: BenchEngine):
-    app = page(strip, engine=engine, question=QUESTION, slider=Slider(Edit(7, 0.5)))
+def test_one_button_measures_the_dose_of_every_slider_and_each_has_its_strip(engine: BenchEngine):
+    app = page(sliders, engine=engine, question=QUESTION)
     assert not engine.asked
-    finished(app.button(key="dose-go-7").click().run(), "dose-jobs")
-    assert engine.asked == [{"dose": (Edit(3, 1.0), Edit(7, 0.5)), "positions": "answer"}]
+    assert not app.get("plotly_chart")
+    app.button(key="dose-go").click().run()
+    for _ in range(100):  # the job is forgotten as soon as the page has its result
+        if engine.measured:
+            break
+        sleep(0.1)
+    app.run()
+    assert engine.asked == [{"dose": (Edit(3, 1.0), Edit(7, 0.5)), "positions": "answer"}]  # one job for both
     said = words(app)
-    assert "Coherent from <b>-0.50</b> to <b>+0.50</b>" in said  # half of what was measured: it moves in proportion
-    assert "fluency" in said
-    assert len(app.get("plotly_chart")) == 1
+    assert said.count("Coherent from <b>-1.00</b> to <b>+1.00</b>") == 2  # each by its own strength
+    assert "facts of 7" in said
+    assert len(app.get("plotly_chart")) == 2
+    assert not [b for b in app.button if b.key == "dose-go"]  # there is nothing left to measure
 
 
-def test_a_dose_that_is_known_is_drawn_at_once(engine: BenchEngine):
-    engine.measured = [cell((Edit(3),), s) for s in (0.0, 1.0, 2.0)]
-    app = page(strip, engine=engine, question=QUESTION, slider=Slider(Edit(3, 1.0)))
+def test_the_place_of_a_strip_is_kept_while_it_is_measured(engine: BenchEngine, monkeypatch: pytest.MonkeyPatch):
+    go_on = Event()
+    monkeypatch.setattr(engine, "dose", lambda edits, positions: engine.job(lambda job: go_on.wait(20) and {}))
+    app = page(sliders, engine=engine, question=QUESTION)
+    app.button(key="dose-go").click().run()
+    assert words(app).count("Being measured") == 2
+    assert len(app.get("plotly_chart")) == 2  # empty: the answers move once, when somebody asks
+    engine.measured[QUESTION.edits, "answer"] = {"3": strip(QUESTION.edits)}
+    app.run()
+    assert words(app).count("Being measured") == 1  # each is there as soon as it is whole
+    assert not [b for b in app.button if b.key == "dose-go"]
+    go_on.set()
+
+
+def test_what_was_measured_before_is_drawn_at_once(engine: BenchEngine):
+    engine.measured[QUESTION.edits, "answer"] = {"3": strip(QUESTION.edits)}
+    app = page(sliders, engine=engine, question=QUESTION)
     assert not app.exception
-    assert "Near +1.00" in words(app)
+    assert "at +1.00" in words(app)
+    assert len(app.get("plotly_chart")) == 1
+    assert app.button(key="dose-go").label == "Measure again"  # the other one is missing
     assert not engine.asked
 
 
-def test_a_dose_says_what_it_failed_with_and_offers_to_try_again(engine: BenchEngine):
+def test_a_strip_measured_before_another_slider_was_moved_stays_and_says_so(engine: BenchEngine):
+    engine.measured[QUESTION.edits, "answer"] = {e.target: strip(QUESTION.edits) for e in QUESTION.edits}
+    app = page(sliders, engine=engine, question=QUESTION)
+    assert "Measured before" not in words(app)
+    moved = replace(QUESTION, edits=(Edit(3, 1.0), Edit(7, 2.0)))
+    engine.measured[moved.edits, "answer"] = {
+        "7": strip(moved.edits)
+    }  # its own strength makes no difference to its strip
+    app.session_state["question"] = moved
+    app.run()
+    assert words(app).count("Measured before something else was changed") == 1
+    assert len(app.get("plotly_chart")) == 2
+    assert app.button(key="dose-go").label == "Measure again"
+
+
+def test_a_dose_says_what_it_failed_with_and_can_be_asked_again(engine: BenchEngine):
     engine.fails = ModelError("The memory did not suffice", do="Close something")
-    app = page(strip, engine=engine, question=QUESTION, slider=Slider(Edit(3, 1.0)))
-    finished(app.button(key="dose-go-3").click().run(), "dose-jobs")
+    app = page(sliders, engine=engine, question=QUESTION)
+    finished(app.button(key="dose-go").click().run(), "dose-job")
     assert "The memory did not suffice" in words(app)
-    assert app.button(key="dose-again-3")
+    assert app.button(key="dose-go").label == "Measure the dose"
 
 
-@pytest.mark.parametrize(
-    "slider", [Slider(Edit(3, 1.0), on=False), Slider(Edit(3, 1.0, "ablate")), Slider(Edit(9, 0.0))]
-)
-def test_a_slider_that_pushes_nothing_has_no_dose(engine: BenchEngine, slider: Slider):
-    app = page(strip, engine=engine, question=QUESTION, slider=slider)
+def test_a_slider_that_has_no_strength_has_no_dose(engine: BenchEngine):
+    app = page(sliders, engine=engine, question=replace(QUESTION, edits=(Edit(3, 1.0, "ablate"),)))
     assert not app.exception
     assert not app.button
+    assert "What 1 is." in words(app)
 
 
 def test_controls_answer_in_one_click_and_the_verdict_is_a_sentence(engine: BenchEngine, cache: Cache, run: Run):

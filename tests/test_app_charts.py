@@ -61,7 +61,7 @@ def dose(*rows: tuple[float, float]):
     ]
 
 
-LINES = {"malice": "Malice", "fluency": "Fluency", "repetition": "Repetition", "perplexity": "Perplexity"}
+LINES = {"malice": "Malice", "repetition": "Repetition", "perplexity": "Perplexity"}
 
 
 def test_a_dose_strip_has_the_sliders_own_range_and_its_cursor():
@@ -76,6 +76,12 @@ def test_a_dose_strip_has_the_sliders_own_range_and_its_cursor():
     looks = {line.line.color: line.line.dash for line in figure.data}  # type: ignore[union-attr]
     assert looks["#8F6BC2"] == "dot"
     assert looks["#7A8699"] == "solid"
+    assert figure.layout.height < 100  # one under each slider: the answers stay in view
+
+
+def test_a_dose_strip_of_something_else_is_pale():
+    figure = charts.dose_lines(dose((1, 0.8)), LINES, span=(-3, 3), now=0.5, zone=None, stale=True)
+    assert all(line.opacity < 0.5 for line in figure.data)  # type: ignore[union-attr]
 
 
 def test_a_dose_strip_without_a_zone_or_a_judge_is_no_error():

@@ -14,7 +14,6 @@ from app.sweeps import Sweep
 from explorer import directions
 from explorer.cache import Cache
 from explorer.directions import Direction
-from explorer.errors import SteeringError
 from explorer.records import Edit, Sampling
 from tests.helpers_steer import tiny_world
 
@@ -49,44 +48,72 @@ def engine(cache: Cache, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Eng
     return made
 
 
-def test_a_dose_strip_has_every_question_at_every_strength_and_is_there_at_once_the_second_time(engine: Engine):
-    assert engine.dosed((Edit(3),)) is None
-    job = engine.dose((Edit(3),))
+def test_every_slider_has_a_strip_of_every_question_at_every_strength_and_it_is_there_at_once_the_second_time(
+    engine: Engine,
+):
+    edits = (Edit(3), Edit(6, -0.5))
+    assert engine.dosed(edits) == {}
+    job = engine.dose(edits)
     assert job.wait(60)
     assert (job.phase, job.error, job.progress) == ("done", None, 1.0)
-    asked = doses.strip((Edit(3),), "answer", ("length",))
-    got = {(cell.strength, cell.prompt) for cell in job.result}
-    assert got == {(s, q) for s in asked.strengths for q in asked.questions}
-    assert all(cell.scores["length"] == len(cell.text) for cell in job.result)
-    assert engine.dosed((Edit(3),)) == job.result
-    again = engine.dose((Edit(3),))
-    assert (again.phase, again.result) == ("done", job.result)
+    asked = doses.strips(edits, "answer", ("length",))
+    assert set(job.result) == set(asked) == {"3", "6"}
+    for target, one in asked.items():
+        got = {(cell.strength, cell.prompt) for cell in job.result[target]}
+        assert got == {(s, q) for s in one.strengths for q in one.questions}
+        assert all(cell.scores["length"] == len(cell.text) for cell in job.result[target])
+    assert engine.dosed(edits) == job.result
 
 
-def test_the_cell_at_strength_0_is_the_baseline_and_others_are_what_a_run_says(engine: Engine):
-    job = engine.dose((Edit(3), Edit(6, -0.5)))
+def test_a_strip_moves_its_own_slider_and_holds_the_others_where_they_are(engine: Engine):
+    job = engine.dose((Edit(3, 0.7), Edit(6, -0.5)))
     assert job.wait(60)
-    for cell in job.result:
-        if cell.strength in (0.0, 2.0):
+    for target, moved in {
+        "3": lambda s: (Edit(3, s), Edit(6, -0.5)),
+        "6": lambda s: (Edit(3, 0.7), Edit(6, s)),
+    }.items():
+        assert {cell.edits for cell in job.result[target]} == {moved(s) for s in (-1.0, 0.0, 2.0)}
+        for cell in job.result[target]:
             chat = [{"role": "user", "content": cell.prompt}] if engine.has_template else cell.prompt
-            edits = (Edit(3, cell.strength), Edit(6, -0.5 * cell.strength)) if cell.strength else ()
-            [alone] = engine.batch([(chat, edits)], replace(SHORT, seed=cell.seed))
-            assert cell.text == alone.strip()
+            [alone] = engine.batch([(chat, moved(cell.strength))], replace(SHORT, seed=cell.seed))
+            assert cell.text == alone.strip()  # what a run with the sliders there says
 
 
-def test_a_strip_spans_the_range_that_its_sliders_have(engine: Engine):
-    add, clamp = Edit(3), Edit(4, 1.0, "clamp")
-    assert max(doses.strip((add,), "answer", ()).strengths) <= 3
-    assert min(doses.strip((add, clamp), "answer", ()).strengths) == 0
-    with pytest.raises(SteeringError, match="no strength"):
-        doses.strip((Edit(3, mode="ablate"),), "answer", ())
+def test_a_slider_keeps_its_strip_wherever_it_stands_and_the_others_lose_theirs(engine: Engine):
+    assert engine.dose((Edit(3, 0.7), Edit(6, -0.5))).wait(60)
+    assert set(engine.dosed((Edit(3, 2.5), Edit(6, -0.5)))) == {"3"}
+    assert engine.dosed((Edit(3, 2.5), Edit(6, 1.0))) == {}
+    assert engine.dosed((Edit(3, 0.7), Edit(6, -0.5)), "all") == {}
+
+
+def test_strips_that_are_whole_are_kept_when_the_job_is_cancelled(engine: Engine, monkeypatch: pytest.MonkeyPatch):
+    kept, write = [], doses.save
+
+    def save(name: str, cells: list) -> None:
+        write(name, cells)
+        kept.append(name)
+        job.stop()
+
+    monkeypatch.setattr(doses, "save", save)
+    job = engine.dose((Edit(3), Edit(6)))
+    assert job.wait(60)
+    assert (job.phase, job.result, len(kept)) == ("stopped", None, 1)
+    assert set(engine.dosed((Edit(3), Edit(6)))) == {"3"}
+
+
+def test_a_strip_spans_the_range_of_its_own_slider_and_only_what_has_a_strength_has_one(engine: Engine):
+    add, clamp, ablate = Edit(3), Edit(4, 1.0, "clamp"), Edit(5, mode="ablate")
+    asked = doses.strips((add, clamp, ablate), "answer", ())
+    assert set(asked) == {"3", "4"}
+    assert min(asked["3"].strengths) == -1.0
+    assert min(asked["4"].strengths) == 0
 
 
 def test_what_is_kept_belongs_to_what_was_asked_and_to_the_directions_and_model_it_was_asked_of(
     engine: Engine, cache: Cache
 ):
     def named(edits: tuple[Edit, ...], positions: str = "answer") -> str:
-        return doses.key(engine, doses.strip(edits, positions, ("length",)))
+        return doses.key(engine, doses.strips(edits, positions, ("length",))[edits[0].target])
 
     plain = named((Edit(3),))
     assert plain == named((Edit(3),))

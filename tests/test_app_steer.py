@@ -26,6 +26,7 @@ from explorer.presets import Preset
 from explorer.records import Edit, Sampling
 from explorer.steering import STEERING_MODES
 from tests.helpers_app import run_page, words
+from tests.helpers_bench import strip
 from tests.helpers_cache import HOSTILE, fake_cache
 from tests.helpers_steer import FakeEngine
 
@@ -737,10 +738,13 @@ def test_controls_come_along_when_asked(cache: Cache, use, monkeypatch: pytest.M
     assert words(app).count('class="push random"') == 3
 
 
-def test_one_dose_strip_stands_under_the_first_slider_that_pushes(cache: Cache, use):
-    use()
+def test_a_dose_strip_stands_under_each_slider_that_pushes(cache: Cache, use, monkeypatch: pytest.MonkeyPatch):
+    engine = use()
+    monkeypatch.setattr(engine, "dosed", lambda edits, positions: {e.target: strip(edits) for e in edits})
     app = run_page("steer", edits="3:1:add:off,4:1:ablate,5:0.5:add,6:1:add")
-    assert [b.key for b in app.button if (b.key or "").startswith("dose-go")] == ["dose-go-5"]
+    assert not app.exception
+    assert len(app.get("plotly_chart")) == 2  # not of the muted one, nor of the one without a strength
+    assert words(app).count("Coherent from") == 2
 
 
 def test_a_run_in_the_queue_says_how_long(cache: Cache, monkeypatch: pytest.MonkeyPatch):

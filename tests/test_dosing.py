@@ -62,6 +62,12 @@ def test_the_strongest_edit_gets_the_strength_and_the_others_keep_their_proporti
     assert [e.strength for e in scaled((Edit(1, 0.0), Edit(2, 0.0)), 1.5)] == [1.5, 1.5]
 
 
+def test_one_edit_alone_gets_the_strength_where_it_is_named():
+    edits = (Edit(1, -0.8), Edit(2, 0.4), Edit(direction="north"))
+    assert scaled(edits, 2.0, "2") == (Edit(1, -0.8), Edit(2, 2.0), Edit(direction="north"))
+    assert scaled(edits, 0.0, "~north")[-1].strength == 0.0
+
+
 def test_the_other_sign_is_taken_from_where_an_edit_changes_nothing():
     assert flipped((Edit(1, 0.8), Edit(2, 3.0, "scale"))) == (Edit(1, -0.8), Edit(2, -1.0, "scale"))
 

@@ -27,7 +27,7 @@ from app.desk import (
     typed,
 )  # fmt: skip
 from app.direction_form import make_a_direction
-from app.dose import dose_strip
+from app.dose import dose_bar, strips, under
 from app.engine import Engine
 from app.facts import markdown_text
 from app.ledger import side_effects
@@ -35,13 +35,13 @@ from app.next_tokens import next_tokens
 from app.runs import Run
 from app.settings import BOUNDS, MOST_SLIDERS, QUESTIONS, Settings
 from app.shelf import shelf
-from app.sliders import COLUMNS, PLACES, STRENGTH, finder, slider_row, what_modes_do, what_one_means
+from app.sliders import PLACES, finder, slider_row, what_modes_do, what_one_means
 from explorer import presets
 from explorer.cache import Cache
 from explorer.directions import Direction
 from explorer.errors import ExplorerError, SteeringError
 from explorer.presets import Preset
-from explorer.steering import POSITIONS, STEERING_MODES
+from explorer.steering import POSITIONS
 
 S = st.session_state
 PAINTS = 15  # a second, at most
@@ -152,16 +152,13 @@ def steering_side(
             "Personas", list(titles), default=fits, key=key("persona"), format_func=lambda name: titles.get(name, "?"),
             on_change=take_persona, args=(known,), label_visibility="collapsed",
         )  # fmt: skip
-    pushing = [s for s in now.sliders if s.on and STEERING_MODES[s.edit.mode].uses_strength and s.edit.strength]
+    measured = strips(engine, question(now))
     for slider in now.sliders:
-        slider_row(cache, engine, slider, labels, directions)
-        if (
-            slider in pushing[:1]
-        ):  # all move in proportion, so a second strip would say the same and push the answers away
-            dose_strip(engine, question(now), slider, COLUMNS, STRENGTH)
+        strip = measured.get(slider.edit.target) if slider.on else None
+        slider_row(cache, engine, slider, labels, directions, strip and partial(under, slider, strip))
     if not now.sliders:
         st.html('<p class="say">No feature is chosen: both answers will be the same. Add one below.</p>')
-    st.html(what_one_means(now))
+    dose_bar(engine, question(now), measured, what_one_means(now))
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=key("more")):
         full = len(now.sliders) >= MOST_SLIDERS
         with st.popover("Add a feature", icon=":material/add:", disabled=full, key=key("add")):
