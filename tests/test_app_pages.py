@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -209,3 +210,18 @@ def test_a_persona_card_tells_its_figures_against_the_controls_and_where_it_fail
     assert "11 %" in wry
     assert ">untested</span>" in mine
     assert "Not measured" in mine
+
+
+def test_streamlit_shows_no_notice_of_its_own_over_the_page(monkeypatch: pytest.MonkeyPatch):
+    from streamlit.web import skills
+
+    settings = tomllib.loads((ROOT / "app" / ".streamlit" / "config.toml").read_text(encoding="utf-8"))
+    settings["server"]["headless"] = False  # as the launcher says where it opens a browser
+
+    def said(option: str) -> object:
+        section, name = option.split(".")
+        return settings.get(section, {}).get(name)
+
+    monkeypatch.setattr("streamlit.config.get_option", said)
+    monkeypatch.setattr(skills, "agent_harness_present", lambda: True)
+    assert not skills.should_show_skills_nudge(str(ROOT / "app"))
