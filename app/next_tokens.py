@@ -14,6 +14,7 @@ S = st.session_state
 JOB, AT = "next-tokens", "next-at"
 Choices = Sequence[tuple[str, float]]
 SHOWN = 10
+HEIGHT = 370  # of the table: kept while another cursor is asked for
 _SIGNS = str.maketrans({" ": "·", "\n": "↵", "\t": "⇥", "\r": "␍"})
 
 
@@ -60,10 +61,10 @@ def _draw(run: Run) -> None:
         if job is None:
             st.button("Show the next tokens", key="next-go", on_click=_ask, args=(run,))
     st.html(_cursor(pieces, S[AT]))
-    with st.container(height=370, border=False, key="next-table"):
-        if job is None:
-            st.html('<p class="say">Nothing is computed until you ask.</p>')
-        elif busy(job):
+    if job is None:
+        return
+    with st.container(height=HEIGHT, border=False, key="next-table"):
+        if busy(job):
             st.html('<p class="say" role="status">Asking the model…</p>')
         elif trouble(job):
             st.button("Try again", key="next-again", on_click=_ask, args=(run,))
