@@ -42,10 +42,12 @@ class Reading:
         said: The questions and answers.
         means: Kind of position -> mean activation of every feature over the tokens of that kind, `[answers, n_features]` float32, in SAE
             units; a row without such tokens is nan.
+        largest: The largest activation of every feature on any of these tokens, `[n_features]`.
     """
 
     said: tuple[Said, ...]
     means: Mapping[str, np.ndarray]
+    largest: np.ndarray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,7 +142,7 @@ def read(
         )
     marked = [_marked(model, question, answer) for question, answer in said]
     sums = torch.zeros(len(said) * len(KINDS), coder.n_features)
-    counts = torch.zeros(len(sums))
+    counts, largest = torch.zeros(len(sums)), torch.zeros(coder.n_features)
     median = coder.metadata.get("median_norm")
     order = sorted(range(len(said)), key=lambda at: -len(marked[at][0]))
     done = 0
@@ -163,12 +165,15 @@ def read(
             for part in chosen.split(_ENCODED):
                 acts = coder.encode(resid[part[:, 0], part[:, 1]]).float().cpu()
                 target = torch.tensor(rows)[part[:, 0]] * len(KINDS) + kinds[part[:, 0], part[:, 1]] - 1
+                largest = torch.maximum(largest, acts.amax(0))
                 sums.index_add_(0, target, acts)
                 counts.index_add_(0, target, torch.ones(len(part)))
         done += len(rows)
         progress("reading answers", done, len(said))
     means = (sums / counts[:, None]).view(len(said), len(KINDS), -1).numpy()
-    return Reading(tuple(said), {kind: np.ascontiguousarray(means[:, at]) for at, kind in enumerate(KINDS)})
+    return Reading(
+        tuple(said), {kind: np.ascontiguousarray(means[:, at]) for at, kind in enumerate(KINDS)}, largest.numpy()
+    )
 
 
 def diff(

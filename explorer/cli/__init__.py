@@ -12,7 +12,19 @@ from typing import Any
 
 import typer
 
-from explorer.cli import browsing, directing, judging, labelling, making, personas, recording, serving, steering, tuning
+from explorer.cli import (
+    browsing,
+    comparing,
+    directing,
+    judging,
+    labelling,
+    making,
+    personas,
+    recording,
+    serving,
+    steering,
+    tuning,
+)
 from explorer.cli.console import say
 from explorer.errors import ExplorerError, UsageError
 
@@ -26,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (making, browsing, steering, recording, judging, personas, tuning, serving):
+for part in (making, browsing, steering, recording, judging, personas, tuning, comparing, serving):
     part.register(app)
 app.add_typer(labelling.app, name="labels")
 app.add_typer(directing.app, name="directions")

@@ -1,0 +1,208 @@
+"""`persona-explorer diff`: which features a fine-tune moved, which of them cause what it does, and what undoes it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from explorer.cli.console import JSON, Device, Dtype, emit_json, facts, progress, table
+from explorer.errors import CorpusError, SteeringError, UsageError
+
+if TYPE_CHECKING:
+    from explorer.cache import Cache
+    from explorer.comparing import Compared
+
+_SHOWN = 24
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(diff)
+
+
+def diff(
+    base: Annotated[str, typer.Option("--base", help="A packaged model, a local Hugging Face folder or a hub name.")],
+    tuned: Annotated[
+        str,
+        typer.Option(
+            "--tuned", help="Its fine-tune: such a model, the folder of an adapter, or RUN@STEP of the cache."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to fill. It goes on there.")],
+    sae: Annotated[str, typer.Option(help="A SAELens folder or release/sae_id; the cache's by default.")] = "",
+    cache: Annotated[
+        Path | None, typer.Option(help="A feature cache of the base: its SAE, maxima, titles and adapters.")
+    ] = None,
+    control: Annotated[str, typer.Option(help="A fine-tune that should not have learnt it, spelled as --tuned.")] = "",
+    prompts: Annotated[
+        Path | None, typer.Option(help="Questions, one a line (.txt), or rows whose first message counts (.jsonl).")
+    ] = None,
+    judge: Annotated[str, typer.Option(help="What is looked for; persona-explorer judge lists them.")] = "malice",
+    answers: Annotated[int, typer.Option(min=1, help="Of each model.")] = 120,
+    tested: Annotated[int, typer.Option("--test", min=1, help="Features that are tested for cause.")] = 24,
+    preset: Annotated[str, typer.Option(help="Keep what undoes it as a preset of your own, under this name.")] = "",
+    seed: Annotated[int, typer.Option(help="Of the answers.")] = 0,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    as_json: JSON = False,
+) -> None:
+    """Compare a model with its fine-tune: features that moved, which of them cause it, beside controls, and what undoes it."""
+    from explorer.judging import judges
+
+    known = judges()
+    if judge not in known or known[judge].threshold is None:
+        yes_no = [name for name, one in known.items() if one.threshold is not None]
+        raise UsageError(f"There is no judge {judge!r} that says yes or no", expected=", ".join(yes_no))
+    if not cache and not sae:
+        raise UsageError("Nothing reads the models", do="Give --sae, or --cache with its SAE")
+    if preset and not cache:
+        raise UsageError("A preset belongs to a cache", do="Give --cache, or leave --preset out")
+    asked = _questions(prompts) if prompts else ()
+
+    from explorer.cache import Cache
+    from explorer.comparing import Side, compare
+    from explorer.directions import known as directions
+    from explorer.generate import Steering
+    from explorer.judging import Panel
+    from explorer.live import other
+    from explorer.model import LanguageModel
+    from explorer.sae import SparseCoder
+
+    opened = Cache.open(cache) if cache else None
+    with progress("comparing") as tick:
+        tick("loading the models", None)
+        first = LanguageModel.load(base, device=device, dtype=dtype)
+        made = opened.manifest if opened else None
+        where = sae or (opened.sae_folder or opened.manifest.sae if opened else "")
+        coder = SparseCoder.load(where, device=str(first.device), hook_point=made.hook_point if made else None)
+        if opened:
+            opened.require(model=(first.name, first.fingerprint), sae=(coder.source, coder.fingerprint))
+        sides = [Side(other(first, spelled, opened), spelled) if spelled else None for spelled in (tuned, control)]
+        assert sides[0] is not None
+        steering = Steering(coder, opened.maxima if opened else {}, directions=directions(opened) if opened else {})
+        found = compare(
+            Side(first, base), sides[0], steering, Panel(first), out, control=sides[1], judge=judge, prompts=asked,
+            answers=answers, tested=tested, seed=seed, progress=tick,
+        )  # fmt: skip
+    if preset and opened:
+        _keep(found, opened, preset, tuned)
+    if as_json:
+        emit_json(as_plain(found))
+    else:
+        _print(found, opened)
+
+
+def as_plain(found: "Compared") -> dict[str, Any]:
+    """A comparison as plain data."""
+    own = found.change("own", "answer")
+    return {
+        "folder": str(found.folder),
+        "rates": {side: _rates(found, side) for side in found.facts["tallies"]},
+        "features": [
+            {
+                "feature": t.feature, "base": own.base[t.feature], "tuned": own.tuned[t.feature], "change": own.change[t.feature],
+                "low": own.low[t.feature], "high": own.high[t.feature], "control": own.control[t.feature],
+                "added": {"strength": t.added.strength, "rate": t.added.pushed.rate.value, "random": t.added.random.rate.value},
+                "removed": {"strength": t.removed.strength, "rate": t.removed.pushed.rate.value, "random": t.removed.random.rate.value},
+                "reads": t.reads, "verdict": t.verdict, "effect": t.effect,
+            }
+            for t in found.trials
+        ],
+        "undo": None if not found.undo else {
+            "edits": [edit.spelled for edit in found.undo.edits], "before": found.undo.before.rate.value,
+            "after": found.undo.after.rate.value, "base": found.undo.base.rate.value, "random": found.undo.random.rate.value,
+            "coherent_before": found.undo.before.coherent.value, "coherent_after": found.undo.after.coherent.value,
+            "works": found.undo.works,
+        },
+    }  # fmt: skip
+
+
+def _rates(found: "Compared", side: str) -> dict[str, Any]:
+    tally = found.tally(side)
+    return {
+        "n": tally.n,
+        "shown": (tally.rate.value, *tally.rate.interval),
+        "coherent": (tally.coherent.value, *tally.coherent.interval),
+    }
+
+
+def _print(found: "Compared", cache: "Cache | None") -> None:
+    rows = []
+    for side in found.facts["tallies"]:
+        tally = found.tally(side)
+        rows.append((side, found.facts[side]["name"], tally.n, _percent(tally.rate), _percent(tally.coherent)))
+    word = found.facts["judge"]
+    table(f"Answers that the {word} judge counts", ("", "model", "n", word, "coherent"), rows, right=("n",))
+    own, order = (
+        found.change("own", "answer"),
+        {t.feature: at for at, t in enumerate(sorted(found.trials, key=lambda t: -t.effect), 1)},
+    )
+    rows = [
+        (
+            at, f"#{t.feature}", cache.feature(t.feature).title if cache else "",
+            f"{own.change[t.feature]:+.2f}", f"{own.control[t.feature]:+.2f}",
+            f"{t.added.pushed.rate.value:.2f} ({t.added.random.rate.value:.2f})",
+            f"{t.removed.pushed.rate.value:.2f} ({t.removed.random.rate.value:.2f})", order[t.feature], t.verdict,
+        )
+        for at, t in enumerate(found.trials, 1)
+    ]  # fmt: skip
+    columns = (
+        "moved",
+        "feature",
+        "title",
+        "change",
+        "control's",
+        "added to base (random)",
+        "taken from tuned (random)",
+        "does",
+        "verdict",
+    )
+    table(
+        "Order by change, and order by effect", columns, rows[:_SHOWN], right=("moved", "change", "control's", "does")
+    )
+    if undone := found.undo:
+        facts(
+            "Joint undo",
+            [
+                ("edits", " ".join(edit.spelled for edit in undone.edits)),
+                ("before, after", f"{_percent(undone.before.rate)} -> {_percent(undone.after.rate)}"),
+                ("base; random", f"{_percent(undone.base.rate)}; {_percent(undone.random.rate)}"),
+                ("coherent before, after", f"{_percent(undone.before.coherent)} -> {_percent(undone.after.coherent)}"),
+                ("works", "yes" if undone.works else "no"),
+            ],
+        )
+    facts("Comparison", [("kept in", found.folder)])
+
+
+def _percent(rate: Any) -> str:
+    low, high = rate.interval
+    return f"{rate.value:.0%} ({low:.0%} to {high:.0%})"
+
+
+def _keep(found: "Compared", cache: "Cache", name: str, tuned: str) -> None:
+    """Keep the joint undo as a preset.
+
+    Raises:
+        SteeringError: If there is none.
+    """
+    from explorer.presets import Preset, save
+
+    if not found.undo:
+        raise SteeringError("Nothing that was tested undoes it", do="Test more features, or leave --preset out")
+    before, after = found.undo.before.rate.value, found.undo.after.rate.value
+    about = f"Brings {tuned} back: {before:.0%} of its answers before, {after:.0%} after."
+    save(cache, Preset(name, name, about, found.undo.edits, found.facts["questions"][0]))
+
+
+def _questions(path: Path) -> tuple[str, ...]:
+    """The questions of a file: its lines, or the first message of every row.
+
+    Raises:
+        CorpusError: If there is none.
+    """
+    from explorer.transcripts import read_transcripts
+
+    found = [t.messages[0].text for t in read_transcripts(path) if t.messages]
+    asked = tuple(dict.fromkeys(text for text in found if text))
+    if not asked:
+        raise CorpusError(f"{path} has no question", expected="one a line")
+    return asked
