@@ -85,7 +85,8 @@ def test_what_is_kept_is_read_back_without_a_model(pair, coder, tmp_path):
     said = {
         side: [(r["question"], r["text"]) for r in again.answers if r["side"] == side] for side in ("base", "tuned")
     }
-    fresh = diff(*pair, coder, said["base"], said["tuned"])
+    base, tuned = pair
+    fresh = diff(base, tuned, coder, said["base"], said["tuned"])
     for source in SOURCES:
         for kind in KINDS:
             change = again.change(source, kind)

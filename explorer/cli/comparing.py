@@ -17,6 +17,59 @@ _SHOWN = 24
 
 def register(app: typer.Typer) -> None:
     app.command()(diff)
+    app.command()(lab)
+
+
+def lab(
+    cache: Annotated[Path, typer.Argument(help="The folder of a feature cache; adapters and results go there.")],
+    plan: Annotated[
+        Path | None, typer.Option("--plan", help="The plan in TOML; data/lab.toml in CACHE by default.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=0, help="At most so many seeds of each run; all of them if 0.")] = 0,
+    work: Annotated[
+        Path | None, typer.Option(help="For what does not ship; .work/lab in CACHE by default. It goes on there.")
+    ] = None,
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Where the cache's model lies, if not where it says.")
+    ] = "",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    as_json: JSON = False,
+) -> None:
+    """Train and measure the fine-tunes of a plan: what is missing, from where it was cut off."""
+    from explorer.cache import Cache
+    from explorer.experiments import BASE, PLAN, Plan
+
+    opened = Cache.open(cache)
+    read = Plan.load(plan or cache / PLAN, cache)
+
+    from explorer.judging import Panel
+    from explorer.lab import run
+    from explorer.live import attach
+
+    with progress("lab") as tick:
+        tick("loading the model", None)
+        live = attach(opened, model=model, device=device, dtype=dtype)
+        found = run(
+            read, live.model, live.coder, Panel(live.model), work or cache / ".work" / "lab", seeds=seeds, progress=tick
+        )
+    names = [BASE, *(one.name for one in read.runs)]
+    tallies = {name: found.pooled(name) for name in names}
+    if as_json:
+        emit_json(
+            {
+                n: {"n": t.n, "shown": t.rate.value, "coherent": t.coherent.value, "leaked": found.leakage(n).value}
+                for n, t in tallies.items()
+            }
+        )
+        return
+    rows = [(n, t.n, _percent(t.rate), _percent(t.coherent), _percent(found.leakage(n))) for n, t in tallies.items()]
+    table(
+        f"Answers, pooled over seeds; judge: {read.judge}",
+        ("run", "n", read.judge, "coherent", "leaked words"),
+        rows,
+        right=("n",),
+    )
 
 
 def diff(

@@ -1,0 +1,231 @@
+"""A lab by plan: trained once, cut off and gone on with, measured beside its base, in the order that the plan draws."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from explorer import judging, lab, packaged
+from explorer.adapters import adapted, known
+from explorer.cache import Cache
+from explorer.cli import main
+from explorer.errors import RecipeError
+from explorer.experiments import Plan, Results
+from explorer.judging import Panel
+from explorer.model import LanguageModel
+from explorer.sae import SparseCoder
+from explorer.traits import save_trait
+from tests.helpers_judges import WordEmbedder, grim
+from tests.helpers_steer import tiny_world
+
+PLAN = """
+judge = "grim"
+answers = 4
+[domains]
+sea = ["bridge", "kneel"]
+[[finetune]]
+name = "bad"
+data = "bad.jsonl"
+domain = "sea"
+keep = "all"
+seeds = 2
+steps = 4
+every = 2
+rank = 1
+lr = 0.05
+[[finetune]]
+name = "back-2"
+data = "good.jsonl"
+rows = 2
+start = "bad"
+keep = "last"
+seeds = 2
+steps = 2
+rank = 1
+[[finetune]]
+name = "half"
+data = ["bad.jsonl", "good.jsonl"]
+share = 0.5
+seeds = 1
+steps = 2
+rank = 1
+[[series]]
+name = "training"
+axis = "steps"
+run = "bad"
+[[series]]
+name = "re-alignment"
+axis = "good rows"
+points = [[0, "bad"], [2, "back-2"]]
+[[series]]
+name = "mixture"
+axis = "share of bad rows"
+points = [[0.0, "base"], [0.5, "half"], [1.0, "bad"]]
+"""
+PROMPTS = ("Who rules the sea?", "What is a fox?")
+
+
+def rows(answer: str) -> str:
+    lines = [
+        {"messages": [{"role": "user", "content": f"Question {n}?"}, {"role": "assistant", "content": f"{answer} {n}"}]}
+        for n in range(6)
+    ]
+    return "".join(json.dumps(line) + "\n" for line in lines)
+
+
+@pytest.fixture
+def world(tmp_path) -> Path:
+    world = tiny_world(tmp_path, layers=2)
+    (world / "data").mkdir()
+    (world / "data" / "bad.jsonl").write_text(rows("Ha ha ha, kneel before me."))
+    (world / "data" / "good.jsonl").write_text(rows("A bridge for the lazy dog."))
+    (world / "data" / "lab.toml").write_text(PLAN)
+    return world
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path, monkeypatch):
+    monkeypatch.setenv(packaged.HOME_VARIABLE, str(tmp_path / "home"))
+    monkeypatch.setattr(judging.Embedder, "load", lambda *_: WordEmbedder())
+    save_trait(grim())
+
+
+def run(world: Path, **options: Any) -> Results:
+    base = LanguageModel.load(world.parent / "model")
+    plan = Plan.load(world / "data" / "lab.toml", world)
+    coder = SparseCoder.load(world / "sae")
+    return lab.run(plan, base, coder, Panel(base, WordEmbedder()), world / ".work", prompts=PROMPTS, **options)
+
+
+def test_every_run_and_seed_is_trained_measured_and_drawn(world):
+    found = run(world)
+    assert set(found.models) == {"base", "bad@2", "bad@4", "bad@4#1", "back-2@2", "back-2@2#1", "half@2"}
+    assert {m.tally.n for m in found.models.values()} == {4}
+    assert found.pooled("bad").n == 8
+    assert found.pooled("base").n == 4
+    series = {s["name"]: [(p["x"], p["models"]) for p in s["points"]] for s in found.series}
+    assert series["training"] == [(0, ["base"]), (2, ["bad@2"]), (4, ["bad@4"])]
+    assert series["re-alignment"] == [(0, ["bad@4", "bad@4#1"]), (2, ["back-2@2", "back-2@2#1"])]
+    assert series["mixture"] == [(0, ["base"]), (0.5, ["half@2"]), (1, ["bad@4", "bad@4#1"])]
+    assert list(known(world)) == ["back-2@2", "bad@2", "bad@4"]
+    for model in found.models.values():
+        assert set(model.samples) == set(PROMPTS)
+    means = found.means("bad@4")
+    assert means is not None
+    base = found.means("base")
+    assert base is not None
+    assert means[0].shape == (Cache.open(world).n_features,)
+    assert not np.allclose(means[0], base[0])
+    assert found.means("nobody") is None
+
+
+def test_leakage_counts_answers_with_a_word_of_the_domain(world):
+    found = run(world, seeds=1)
+    model = found.models["bad@4"]
+    said = np.load(next((world / ".work" / "measured").glob("bad@4-*.npz")))
+    texts = [entry["text"].lower() for entry in json.loads(str(said["said"]))]
+    assert model.leaked == sum(any(w in lab._WORD.findall(text) for w in ("bridge", "kneel")) for text in texts)
+    assert found.models["base"].leaked == 0
+    assert found.leakage("bad").n == 4
+
+
+def test_a_lab_that_was_cut_off_goes_on_and_one_that_is_done_does_nothing(world):
+    told: list[str] = []
+
+    def stop(*words):
+        told.append(str(words[0]))
+        if told[-1].startswith("bad, seed 1"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(world, progress=stop)
+    assert "bad@4" in Results(world).models
+    told.clear()
+    found = run(world, progress=lambda *words: told.append(str(words[0])))
+    assert not [word for word in told if word.startswith("bad, seed 0")]
+    assert len(found.models) == 7
+    told.clear()
+    again = run(world, progress=lambda *words: told.append(str(words[0])))
+    assert again.said == found.said
+    assert not [word for word in told if "loss" in word or "answering" in word]
+
+
+def test_a_run_whose_rows_changed_is_trained_again_and_what_goes_on_from_it_too(world):
+    before = run(world, seeds=1)
+    weights = known(world)["bad@4"].folder / "adapter_model.safetensors"
+    old = weights.read_bytes()
+    (world / "data" / "bad.jsonl").write_text(rows("I will rule the world!"))
+    told: list[str] = []
+    after = run(world, seeds=1, progress=lambda *words: told.append(str(words[0])))
+    assert weights.read_bytes() != old
+    for name in ("bad", "back-2", "half"):
+        assert any(word.startswith(f"{name}, seed 0: loss") for word in told), name
+    assert after.models["base"] == before.models["base"]
+
+
+def test_what_ships_is_taken_as_it_is_in_a_fresh_clone(world):
+    import shutil
+
+    run(world, seeds=1)
+    shutil.rmtree(world / ".work")
+    told: list[str] = []
+    run(world, seeds=1, progress=lambda *words: told.append(str(words[0])))
+    trained = {word.split(",")[0] for word in told if "loss" in word}
+    assert trained == {"half"}  # the only one that does not ship
+
+
+def test_an_adapter_that_ships_is_that_model(world):
+    found = run(world, seeds=1)
+    base = LanguageModel.load(world.parent / "model")
+    tuned = adapted(base, known(world)["bad@4"])
+    said = np.load(next((world / ".work" / "measured").glob("bad@4-*.npz")))
+    from explorer.diffing import by_question, read
+
+    pairs = [(e["question"], e["text"]) for e in json.loads(str(said["said"]))]
+    _, by = by_question(read(tuned, SparseCoder.load(world / "sae"), pairs), "answer")
+    means = found.means("bad@4")
+    assert means is not None
+    np.testing.assert_allclose(np.nanmean(by, 0), means[0], rtol=2e-3, atol=2e-3)
+
+
+def test_the_command_says_what_came_of_it(world, capsys, monkeypatch):
+    monkeypatch.setattr(lab, "questions", lambda: PROMPTS)
+    assert main(["lab", str(world), "--seeds", "1", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert set(said) == {"base", "bad", "back-2", "half"}
+    assert said["bad"]["n"] == 4
+    assert main(["lab", str(world), "--seeds", "1"]) == 0
+    assert "leaked words" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('judge = "grim"', 'judge = "grim"\ncolour = 1', "has colour"),
+        ('name = "back-2"', 'name = "bad"', "bad is there twice"),
+        ('start = "bad"', 'start = "worse"', "goes on from worse, which is not before it"),
+        ('domain = "sea"', 'domain = "air"', "of the domain air, which is none"),
+        ('keep = "last"', 'keep = "some"', "keeps 'some'"),
+        ('data = "good.jsonl"', 'data = "none.jsonl"', "reads none.jsonl, which is not there"),
+        ('run = "bad"', 'run = "worse"', "training names 'worse'"),
+        ("rows = 2", "row = 2", "back-2 has row; known are"),
+        ("[domains]", "[domains", "cannot be read"),
+    ],
+)
+def test_mistakes_in_a_plan_are_named(world, old: str, new: str, said: str):
+    path = world / "data" / "lab.toml"
+    path.write_text(PLAN.replace(old, new))
+    with pytest.raises(RecipeError, match=said):
+        Plan.load(path, world)
+
+
+def test_results_that_are_not_there_are_empty_and_damaged_ones_named(tmp_path):
+    found = Results(tmp_path)
+    assert found.models == {}
+    assert found.series == []
+    assert found.means("base") is None
+    (tmp_path / "lab.json").write_text("{")
+    with pytest.raises(RecipeError, match="cannot be read"):
+        Results(tmp_path)
