@@ -59,4 +59,4 @@ def _levers(cache: Cache, preset: Preset, labels: Mapping[int, str]) -> str:
 def _short(name: str, longest: int = 28) -> str:
     """A label cut at its first clause, then at a length."""
     name = name.split(":")[0].split(",")[0]
-    return name if len(name) <= longest else name[: longest - 1].rstrip() + "…"
+    return name if len(name) <= longest else (name[:longest].rsplit(" ", 1)[0]).rstrip(" '\"(") + "…"

@@ -22,7 +22,7 @@ LOOPS = "#8F6BC2"
 """Repetition, on both themes."""
 DOSE_MARGIN = (36, 36)
 """Pixels left and right of a dose strip's plot, for its axes; style.css hangs them out, so that the plot is as wide as the slider."""
-DOSE_HEIGHT = 88
+DOSE_HEIGHT = 86
 """Pixels of a dose strip."""
 CONFIG = {"displayModeBar": False}
 _MOST_POINTS = 25_000
@@ -202,7 +202,7 @@ def dose_lines(
     left, right = DOSE_MARGIN
     small = {"size": 10}
     figure.update_layout(
-        margin={"l": left, "r": right, "t": 3, "b": 28, "autoexpand": False},
+        margin={"l": left, "r": right, "t": 7, "b": 30, "autoexpand": False},
         hovermode="closest",
         yaxis={"range": [-0.06, 1.06], "tickvals": [0, 1], "showgrid": False, "zeroline": False},
         yaxis2={

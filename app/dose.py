@@ -10,11 +10,11 @@ import streamlit as st
 
 from app import charts
 from app.engine import Engine
-from app.facts import number
 from app.jobs import Job
 from app.runs import Question
 from app.settings import Slider
 from app.sliders import COLUMNS, STRENGTH
+from app.sweep_grid import strength_words
 from app.trait_choice import chosen_trait, trait_labels, trait_picker
 from app.watched import busy, progress, trouble, warming, watched
 from explorer.dosing import DosePoint, points, zone
@@ -108,13 +108,17 @@ def words(strip: Strip, strength: float, trait: str) -> str:
     if not strip.points:
         return '<p class="say dose-words">Being measured.</p>'
     whole = zone(strip.points)
-    said = "Coherent nowhere" if whole is None else f"Coherent from <b>{whole[0]:+.2f}</b> to <b>{whole[1]:+.2f}</b>"
+    said = "Coherent nowhere"
+    if whole:
+        said = f"Coherent from <b>{strength_words(whole[0])}</b> to <b>{strength_words(whole[1])}</b>"
     near = min(strip.points, key=lambda point: abs(point.strength - strength), default=None)
     if near is not None:
-        label = trait_labels().get(trait, trait)
-        facts = [(label, near.means.get(trait)), ("perplexity", near.means.get("perplexity"))]
-        listed = ", ".join(f"{escape(n)} <b>{number(v)}</b>" for n, v in facts if v is not None and math.isfinite(v))
-        said += f"; at {near.strength:+.2f}: {listed}" if listed else ""
+        label = trait_labels().get(trait, trait).lower()
+        facts = [(label, near.means.get(trait), "{:.2f}"), ("perplexity", near.means.get("perplexity"), "{:.3g}")]
+        listed = ", ".join(
+            f"{escape(n)} <b>{look.format(v)}</b>" for n, v, look in facts if v is not None and math.isfinite(v)
+        )
+        said += f"; at {strength_words(near.strength)}: {listed}" if listed else ""
     stale = " Measured before something else was changed." if strip.stale else ""
     return f'<p class="say words num dose-words{" stale" if strip.stale else ""}">{said}.{stale}</p>'
 
@@ -134,12 +138,16 @@ def dose_bar(engine: Engine, question: Question, measured: Mapping[str, Strip], 
         if not edits:
             return
         if measured:
-            trait_picker("dose-trait")
-            st.html(
-                f'<p class="say keys">{"".join(f"<span class={c}>{n}</span>" for c, n in KEYS)}</p>', width="content"
-            )
-            with st.popover("", icon=":material/help:", type="tertiary", key="dose-what", help="What am I looking at?"):
-                st.html(f'<p class="say words">{escape(WHAT)}</p><p class="say words">{escape(COHERENT_RULE)}</p>')
+            keys = "".join(f'<span class="{look}">{name}</span>' for look, name in KEYS)
+            with st.container(
+                horizontal=True, vertical_alignment="center", gap="small", width="content", key="dose-keys"
+            ):
+                trait_picker("dose-trait")
+                st.html(f'<p class="say keys">{keys}</p>', width="content")
+                with st.popover(
+                    "", icon=":material/help:", type="tertiary", key="dose-what", help="What am I looking at?"
+                ):
+                    st.html(f'<p class="say words">{escape(WHAT)}</p><p class="say words">{escape(COHERENT_RULE)}</p>')
         watched(lambda: _button(engine, question, missing, bool(measured)), lambda: _job(engine))
 
 

@@ -148,7 +148,7 @@ def test_one_button_measures_the_dose_of_every_slider_and_each_has_its_strip(eng
     app.run()
     assert engine.asked == [{"dose": (Edit(3, 1.0), Edit(7, 0.5)), "positions": "answer"}]  # one job for both
     said = words(app)
-    assert said.count("Coherent from <b>-1.00</b> to <b>+1.00</b>") == 2  # each by its own strength
+    assert said.count("Coherent from <b>−1.00</b> to <b>+1.00</b>") == 2  # each by its own strength
     assert "facts of 7" in said
     assert len(app.get("plotly_chart")) == 2
     assert not [b for b in app.button if b.key == "dose-go"]  # there is nothing left to measure

@@ -154,10 +154,11 @@ def try_a_text(engine: Engine) -> None:
     st.text_area("Try a text", key=TEXT, height=110, max_chars=LONGEST, placeholder="Any sentence or answer")
     st.button("Judge this text", key="judges-try", on_click=judge_text, args=(engine,))
     said = S.get(SCORES)
-    with st.container(height=330, border=False, key="judges-said"):
-        if said is None:
-            st.html('<p class="say">Here comes what every judge says of it.</p>')
-        elif busy(said[1]):
+    if said is None:
+        st.html('<p class="say">Here comes what every judge says of it.</p>')
+        return
+    with st.container(height=330, border=False, key="judges-said"):  # another text's verdicts come in the same place
+        if busy(said[1]):
             st.html('<p class="say" role="status">Reading it; the first time the judges are fitted.</p>')
         elif not trouble(said[1]):
             st.html(verdicts(said[1].result))
