@@ -89,6 +89,7 @@ def main() -> None:
 
 def _go(pages: dict[str, st.Page], url: str, query: Mapping[str, str | list[str]]) -> None:
     if url in pages:
+        state.arrive()
         if name := state.pinned_cache():
             query = {state.CACHE: name, **query}
         st.switch_page(pages[url], query_params=state.unbound(query))
@@ -97,6 +98,8 @@ def _go(pages: dict[str, st.Page], url: str, query: Mapping[str, str | list[str]
 def _come_back(pages: dict[str, st.Page], url: str) -> None:
     """A page that is entered without a query is found as it was left, if it asked for that (`state.remember`)."""
     entered = st.session_state.get("_page") != url
+    if entered or state.through_history():
+        state.arrive()
     st.session_state["_page"] = url
     query = state.remembered(url)
     if entered and query and not set(st.query_params) - {state.CACHE}:

@@ -183,6 +183,7 @@ class Run:
         self.old_baseline: Sequence[str] = ()
         self.old_steered: Sequence[str] = ()
         self.reused = False
+        self.abandoned = False  # ended by itself: nobody looked
         self.error: ExplorerError | None = None
         self.first: float | None = None  # seconds to the first token
         self.seconds = 0.0  # of decoding
@@ -207,6 +208,10 @@ class Run:
         """Begin to decode; this run."""
         threading.Thread(target=self._work, name="steer-run", daemon=True).start()
         return self
+
+    def again(self) -> "Run":
+        """The same question once more, begun; for a run that was abandoned and is looked at again."""
+        return Run(self.engine, self.question, self).start()
 
     def stop(self) -> None:
         """End at the next token; what is there stays."""
@@ -280,13 +285,13 @@ class Run:
 
     def _should_stop(self) -> bool:
         if time.monotonic() - self._watched > PATIENCE:
-            self.stop()
+            self._finish("stopped", abandoned=True)
         return self.over
 
-    def _finish(self, phase: Phase, error: ExplorerError | None = None) -> None:
+    def _finish(self, phase: Phase, error: ExplorerError | None = None, *, abandoned: bool = False) -> None:
         with self._lock:
             if self._end is None:
-                self._end, self.error = phase, error
+                self._end, self.error, self.abandoned = phase, error, abandoned
         self._over.set()
 
     def _work(self) -> None:

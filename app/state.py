@@ -10,6 +10,7 @@ from html import escape
 
 import streamlit as st
 from streamlit.errors import StreamlitAPIException
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app import resources
 from app.facts import markdown_text
@@ -29,6 +30,7 @@ _CACHE = "_cache"
 _PINNED = "_pinned"
 _LAST = "_last_query"
 _CARRY = "_carry"
+_ARRIVAL = "_arrival"
 
 
 def go(page: str, **params: object) -> None:
@@ -44,6 +46,25 @@ def go(page: str, **params: object) -> None:
 def wanted_page() -> tuple[str, dict[str, str]] | None:
     """What `go` asked for, once."""
     return st.session_state.pop(_GOTO, None)
+
+
+def arrive() -> None:
+    """Note that somebody has come by a link: a page was opened, or the browser went through its history."""
+    st.session_state[_ARRIVAL] = arrival() + 1
+
+
+def arrival() -> int:
+    """Counts the links that somebody has come by.
+
+    A page that writes its link from callbacks reads it once an arrival and else goes by what it has in the session: a
+    browser sends the link that it knows, which may be older than what a callback has just written.
+    """
+    return st.session_state.get(_ARRIVAL, 0)
+
+
+def through_history() -> bool:
+    """Whether this script runs because the browser went back or forward."""
+    return getattr(get_script_run_ctx(), "is_history_navigation", False)
 
 
 def unbound(query: Mapping[str, str | list[str]]) -> dict[str, str | list[str]]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,12 @@ from streamlit.testing.v1 import AppTest
 
 from app import replay, resources, screens, state
 from app.replay import Replay
+from app.runs import Question, Run
+from app.talk import Talk
 from explorer import scripts
 from explorer.cache import Cache
 from explorer.errors import ModelError
+from explorer.records import Sampling
 from explorer.scripts import Recorded
 from tests.helpers_app import drawn, run_page, words
 from tests.helpers_cache import HOSTILE, fake_cache
@@ -114,6 +118,62 @@ def test_next_and_back_walk_through_every_step_and_every_strength(cache: Cache, 
     assert walked == ["1", "2", "3", "3.2", "4", "5"]
     for wanted in reversed(walked[:-1]):
         assert step(press(app, "back")) == wanted
+
+
+def test_a_link_that_lags_behind_the_keys_takes_nobody_back(cache: Cache, use):
+    use()
+    app = press(run_page("present"), "next")
+    app.query_params["step"] = "1"  # as a browser sends it that has not heard of "2" yet
+    assert step(press(app, "next")) == "3"
+    app.query_params["step"] = "2"
+    app.run()
+    assert step(app) == "3"
+
+
+def test_keys_are_counted_so_that_none_is_lost():
+    can, talk = [(0, 0), (1, 0), (2, 0), (2, 1), (3, 0)], Talk()
+    said = [
+        ("a 1 0", (1, 0)),
+        ("a 3 0", (2, 1)),
+        ("a 3 0", (2, 1)),
+        ("a 2 0", (2, 0)),
+        ("b 1 0", (2, 1)),
+        ("b 99 0", (3, 0)),
+    ]
+    for presses, where in said:
+        talk.hear(presses, can)
+        assert talk.at == where
+    talk.hear("b 99 1", can)
+    assert talk.blank
+    talk.hear("b 99 3", can)
+    assert talk.blank
+    talk.hear("b 98 3", can)
+    assert not talk.blank
+    for nonsense in ("", "b", "b 1", "b x 0", "b 1 0 0", "b ² 0", "b 1e3 0", "b -- 0"):
+        talk.hear(nonsense, can)
+        assert talk.at == (2, 1)
+    Talk().hear("c 1 1", [])
+
+
+def test_a_slider_that_is_no_longer_in_view_moves_nothing():
+    talk = Talk()
+    talk.open((2, 1))
+    talk.slid((2, 0), 0)
+    assert talk.at == (2, 1)
+    talk.slid((2, 1), 0)
+    assert talk.at == (2, 0)
+
+
+def test_an_answer_that_was_ended_unseen_is_begun_again(cache: Cache, use):
+    engine = use(steered=("I", " will", " rule", "!"))
+    app = run_page("present", step="3")
+    talk = app.session_state["present-talk"]
+    lost = Run(engine, Question("Who?", "", (), "answer", Sampling()))
+    lost.stop()
+    talk.playing = replace(talk.playing, now=lost)
+    app.run()
+    assert "I will rule!" in plain(app)
+    assert talk.playing.now.phase == "done"
 
 
 def test_a_feature_step_shows_as_many_examples_as_it_says_and_blurs(cache: Cache):

@@ -1,25 +1,34 @@
-"""Keys of a presentation that Streamlit's shortcuts miss: a clicker's Page keys, and Escape inside a box."""
+"""Keys of a presentation: arrows, a clicker's Page keys and B are counted, and Escape inside a box only leaves the box.
+
+A count is kept by the browser and sent whole, so that a key still counts where the script that its press started was
+overtaken by the next one; a button's press would be lost.
+"""
 
 import streamlit as st
 from streamlit.components.v2 import component
 
 _JS = """
 const typing = (e) => e && (e.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(e.tagName));
-const SENT = { PageDown: "ArrowRight", PageUp: "ArrowLeft" };
-export default function () {
+const MOVES = { PageDown: 1, PageUp: -1, ArrowRight: 1, ArrowLeft: -1 };
+const NAME = Math.random().toString(36).slice(2); // another page load counts anew
+let moves = 0, blanks = 0;
+export default function ({ setStateValue }) {
   const onKey = (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || !event.isTrusted) return;
-    const active = document.activeElement;
-    if (event.key === "Escape" && typing(active)) { // out of the box, not out of the presentation
+    const active = document.activeElement, key = event.key;
+    if (key === "Escape" && typing(active)) { // out of the box, not out of the presentation
       event.stopImmediatePropagation();
       active.blur();
-    } else if (SENT[event.key]) {
-      event.preventDefault();
-      event.stopImmediatePropagation();
-      const key = SENT[event.key];
-      for (const type of ["keydown", "keyup"]) // without the second it would count as held down
-        document.body.dispatchEvent(new KeyboardEvent(type, { key, code: key, bubbles: true }));
+      return;
     }
+    const by = MOVES[key] ?? 0, blank = key.toLowerCase() === "b";
+    if (!(by || blank) || (typing(active) && !key.startsWith("Page"))) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    if (event.repeat) return;
+    moves += by;
+    blanks += blank ? 1 : 0;
+    setStateValue("presses", `${NAME} ${moves} ${blanks}`);
   };
   window.addEventListener("keydown", onKey, true);
   return () => window.removeEventListener("keydown", onKey, true);
@@ -28,7 +37,12 @@ export default function () {
 _component = component("clicker", html="<span></span>", js=_JS)
 
 
-def clicker(key: str = "clicker") -> None:
-    """Draw nothing; Page Down and Page Up are Right and Left, and Escape in a box only leaves the box."""
+def clicker(key: str = "clicker") -> str:
+    """Draw nothing, and listen.
+
+    Returns:
+        What `Talk.hear` takes; "" before the first key.
+    """
     with st.container(key=f"{key}-browser-place", height="content"):
-        _component(data={}, key=key)
+        said = _component(data={}, key=key, on_presses_change=lambda: None)
+    return str(said.get("presses") or "")

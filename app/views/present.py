@@ -1,7 +1,7 @@
 """Present: the steps of a script in large type, answered live or replayed, for a room that is watching."""
 
 import time
-from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from app.engine import Engine
 from app.facts import markdown_text, veiled
 from app.replay import Replay
 from app.runs import Question, Run
+from app.talk import Place, Playing, Talk, place, spelled
 from explorer import scripts
 from explorer.cache import Cache
 from explorer.errors import ExplorerError, ScriptError
@@ -21,7 +22,7 @@ from explorer.scripts import KINDS, Recorded, Script, Step
 
 S = st.session_state
 SCRIPT, STEP = "script", "step"
-PLAYING, BLANK, ONLY_RECORDED, ASKED = "present-playing", "present-blank", "present-recorded", "present-asked"
+TALK = "present-talk"
 PAINTS = 15  # a second, at most
 EXAMPLE = """title = "A talk of mine"
 
@@ -37,41 +38,7 @@ prompt = "What do you think of humans?"
 edits = ["12:1:add"]
 strengths = [0.5, 1.0, 2.0]"""
 
-Place = tuple[int, int]  # a step and a stop on it, both from 0
-
-
 # --- where the talk is, and where it goes
-
-
-def place(script: Script) -> Place:
-    """What the link says: "4" is a step, "4.2" the second strength of it; both from 1."""
-    step, _, stop = st.query_params.get(STEP, "1").partition(".")
-    i = min(max(int(step), 1), len(script.steps)) - 1 if step.isascii() and step.isdigit() else 0
-    j = min(max(int(stop), 1), script.steps[i].stops) - 1 if stop.isascii() and stop.isdigit() else 0
-    return i, j
-
-
-def spelled(where: Place) -> str:
-    """The place as the link says it."""
-    return f"{where[0] + 1}" + (f".{where[1] + 1}" if where[1] else "")
-
-
-def open_place(where: Place) -> None:
-    """Go there; for callbacks."""
-    S[BLANK] = False
-    st.query_params[STEP] = spelled(where)
-
-
-def move(script: Script, can: Sequence[Place], by: int) -> None:
-    """Go to the next place that can be shown, or the one before; from where the link is, not where the page was drawn."""
-    here = place(script)
-    ways = [p for p in can if p > here] if by > 0 else [p for p in reversed(can) if p < here]
-    open_place(ways[0] if ways else here)
-
-
-def slid(here: Place) -> None:
-    """Go to the strength that the slider shows."""
-    open_place((here[0], int(S[dose_key(here)])))
 
 
 def dose_key(here: Place) -> str:
@@ -80,10 +47,18 @@ def dose_key(here: Place) -> str:
     return f"present-dose-{here[0]}-{here[1]}"
 
 
-def open_script() -> None:
+def open_script(talk: Talk) -> None:
     st.query_params[SCRIPT] = S["present-script"]
-    st.query_params.pop(STEP, None)
-    S.pop(PLAYING, None)
+    talk.open((0, 0))
+    talk.playing = None
+
+
+def toggle_blank(talk: Talk) -> None:
+    talk.blank = not talk.blank
+
+
+def begin_again(talk: Talk) -> None:
+    talk.playing = None
 
 
 def may_answer(engine: Engine) -> bool:
@@ -107,30 +82,31 @@ def question(step: Step, stop: int, prompt: str) -> Question:
     )  # fmt: skip
 
 
-def player(step: Step, here: Place, engine: Engine, recorded: dict[str, Recorded]) -> Run | Replay | None:
-    """What answers the step in view: begun when the step is opened, and kept until another one is."""
-    frame = (here, step, S.get(ONLY_RECORDED, False))
-    last = S.get(PLAYING)
-    if last and last[0] == frame:
-        return last[1]
-    before = last[1] if last else None
+def player(talk: Talk, step: Step, engine: Engine, recorded: dict[str, Recorded]) -> Run | Replay | None:
+    """What answers the step in view: begun when the step is opened, and kept until another one is. One that was ended
+    while the room looked elsewhere is begun again."""
+    here, last = talk.at, talk.playing
+    frame = (here, step, talk.only_recorded)
+    before = last.now if last else None
+    if last and last.frame == frame and not (isinstance(before, Run) and before.phase == "stopped"):
+        return before
     told = {name: recorded[key] for name, key in step.answers(here[1]).items() if key in recorded}
     whole = bool(told) and len(told) == len(step.answers(here[1]))
-    if whole and (engine.state != "ready" or S.get(ONLY_RECORDED, False)):
+    if whole and (engine.state != "ready" or talk.only_recorded):
         if isinstance(before, Run):
             before.stop()
-        seen = last is not None and last[0][0][0] == here[0]  # another strength of the same step
+        seen = last is not None and last.frame[0][0] == here[0]  # another strength of the same step
         now = Replay(told, {"baseline"} if seen else ())
     elif may_answer(engine):
         asked = question(step, here[1], step.prompt)
         now = Run(engine, asked, before if isinstance(before, Run) and before.engine is engine else None).start()
     else:
         now = None
-    S[PLAYING] = (frame, now, told if whole else {})
+    talk.playing = Playing(frame, now, told if whole else {})
     return now
 
 
-def follow(box, playing: Run | Replay, step: Step, stop: int) -> Run | Replay:
+def follow(box, talk: Talk, playing: Run | Replay, step: Step, stop: int) -> Run | Replay:
     """Paint the answers until they end; a live one that keeps the room waiting gives way to its recording."""
     strongest = max((e.strength for e in step.at(stop)), key=abs, default=0.0)
     strength = f"{strongest:+.2f}".replace("-", "−") if len(step.edits) else ""
@@ -142,11 +118,11 @@ def follow(box, playing: Run | Replay, step: Step, stop: int) -> Run | Replay:
             playing.watch()
             shown, toxic = screens.of_run(playing, step.control), screens.toxic(playing)
             waits = not shown["steered"].pieces
-            told = S[PLAYING][2] if S.get(PLAYING) and S[PLAYING][1] is playing else {}
-            if told and waits and (over or time.monotonic() - began > replay.SLOW):
+            mine = talk.playing if talk.playing and talk.playing.now is playing else None
+            if mine and mine.told and waits and (over or time.monotonic() - began > replay.SLOW):
                 playing.stop()
-                playing, seen = Replay(told), None
-                S[PLAYING] = (S[PLAYING][0], playing, told)
+                playing, seen = Replay(mine.told), None
+                talk.playing = replace(mine, now=playing)
                 continue
             late = {"warming": "model warming up", "queued": "waiting for its turn", "waiting": "thinking"}
             words = "live" + (f" · {late[playing.phase]}" if waits and playing.phase in late else "")
@@ -158,7 +134,7 @@ def follow(box, playing: Run | Replay, step: Step, stop: int) -> Run | Replay:
             box.html(screens.answers(shown, strength, screens.tag(words, live=words[:4] == "live"), toxic))
         if over:
             return playing
-        S.get(PLAYING)  # a place where Streamlit may end this script
+        S.get(TALK)  # a place where Streamlit may end this script
 
 
 def feature_step(cache: Cache, step: Step) -> None:
@@ -171,17 +147,19 @@ def feature_step(cache: Cache, step: Step) -> None:
         token_heatmap(rows, vmax=feature.max, window=10, blur=state.blurs(), key=f"present-heat-{step.feature}")
 
 
-def steer_step(step: Step, here: Place, engine: Engine, recorded: dict[str, Recorded]) -> None:
+def steer_step(talk: Talk, step: Step, here: Place, engine: Engine, recorded: dict[str, Recorded]) -> None:
     """A prompt, the strength, and both answers."""
     st.html(screens.prompt(step.prompt))
-    playing = player(step, here, engine, recorded)
-    if playing is None:
-        no_model(engine)
-        return
-    outcome(follow(st.empty(), playing, step, here[1]))
+    box = st.empty()
+    while (playing := player(talk, step, engine, recorded)) is not None:
+        playing = follow(box, talk, playing, step, here[1])
+        if not (isinstance(playing, Run) and playing.abandoned):
+            outcome(playing)
+            return
+    no_model(engine)
 
 
-def question_step(step: Step, here: Place, engine: Engine) -> None:
+def question_step(talk: Talk, step: Step, here: Place, engine: Engine) -> None:
     """A box for what somebody in the room asks, and the answers to it."""
     form = st.container(key="present-ask").form("present-form", border=False)
     with form, st.container(horizontal=True, vertical_alignment="center"):
@@ -190,17 +168,25 @@ def question_step(step: Step, here: Place, engine: Engine) -> None:
             placeholder="What would you like to ask?",
         )  # fmt: skip
         asked = st.form_submit_button("Ask", type="primary")
-    last = S.get(ASKED)
+    last = talk.asked
     before = last[1] if last and last[0] == (here, step) and last[1].engine is engine else None
     if asked and text.strip():
         before = Run(engine, question(step, here[1], text.strip()), before).start()
-        S[ASKED] = ((here, step), before)
+        talk.asked = ((here, step), before)
     if before is None:
         if not may_answer(engine):
             no_model(engine)
         return
     st.html(screens.prompt(before.question.prompt))
-    outcome(follow(st.empty(), before, step, here[1]))
+    box = st.empty()
+    while True:
+        if before.abandoned:
+            before = before.again()
+            talk.asked = ((here, step), before)
+        ended = follow(box, talk, before, step, here[1])
+        if not before.abandoned:
+            outcome(ended)
+            return
 
 
 def outcome(played: Run | Replay) -> None:
@@ -224,39 +210,45 @@ def no_model(engine: Engine) -> None:
 # --- the frame
 
 
-def footer(script: Script, name: str, here: Place, engine: Engine, recorded: dict[str, Recorded]) -> None:
-    """Back, Next, Blank, Again, Leave; drawn before the answers stream, so that it works meanwhile."""
+def places(script: Script, engine: Engine, recorded: dict[str, Recorded]) -> list[Place]:
+    """Those that can be shown."""
     every = [(i, j) for i, step in enumerate(script.steps) for j in range(step.stops)]
-    can = [p for p in every if playable(script.steps[p[0]], p[1], engine, recorded)] or [here]
-    step = script.steps[here[0]]
+    return [p for p in every if playable(script.steps[p[0]], p[1], engine, recorded)]
+
+
+def footer(talk: Talk, script: Script, name: str, here: Place, can: list[Place], recorded: bool) -> None:
+    """Back, Next, Blank, Again, Leave; drawn before the answers stream, so that it works meanwhile."""
+    step, can = script.steps[here[0]], can or [here]
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="present-bar"):
         st.button(
-            "Back", shortcut="Left", disabled=here <= can[0], key="present-back", on_click=move, args=(script, can, -1)
+            "Back", shortcut="Left", disabled=here <= can[0], key="present-back", on_click=talk.move, args=(can, -1)
         )
         st.button(
-            "Next", shortcut="Right", type="primary", disabled=here >= can[-1], key="present-next", on_click=move,
-            args=(script, can, 1),
+            "Next", shortcut="Right", type="primary", disabled=here >= can[-1], key="present-next", on_click=talk.move,
+            args=(can, 1),
         )  # fmt: skip
-        st.button("Blank", shortcut="B", key="present-blank-key", on_click=lambda: S.update({BLANK: not S.get(BLANK)}))
+        st.button("Blank", shortcut="B", key="present-blank-key", on_click=toggle_blank, args=(talk,))
         st.button("Leave", shortcut="Esc", key="present-leave", on_click=state.go, args=("overview",))
         st.html(f'<span class="dim num" role="status">{here[0] + 1} of {len(script.steps)}</span>', width="content")
         if step.stops > 1:
+            if S.get(dose_key(here)) != here[1]:  # the browser may still send what it was slid to
+                S[dose_key(here)] = here[1]
             with st.container(key="present-dose", width=320):
                 st.select_slider(
-                    "Strength", range(step.stops), here[1], key=dose_key(here), on_change=slid, args=(here,), label_visibility="collapsed",
+                    "Strength", range(step.stops), here[1], key=dose_key(here), label_visibility="collapsed",
+                    on_change=lambda: talk.slid(here, int(S[dose_key(here)])),
                     format_func=lambda j: f"{step.strengths[j]:+.2f}".replace("-", "−"),
                 )  # fmt: skip
         if step.kind == "steer":
-            st.button("Again", key="present-again", type="tertiary", on_click=lambda: S.pop(PLAYING, None))
+            st.button("Again", key="present-again", type="tertiary", on_click=begin_again, args=(talk,))
         with st.popover("", icon=":material/tune:", type="tertiary", key="present-more"):
             known = list(scripts.known(state.cache()))
             st.selectbox(
-                "Script", known, index=known.index(name), key="present-script", on_change=open_script,
+                "Script", known, index=known.index(name), key="present-script", on_change=open_script, args=(talk,),
                 format_func=lambda n: markdown_text(n),
             )  # fmt: skip
-            st.toggle(
-                "Recorded answers only", S.get(ONLY_RECORDED, False), key="present-only",
-                on_change=lambda: S.update({ONLY_RECORDED: S["present-only"]}), disabled=not recorded,
+            talk.only_recorded = st.toggle(
+                "Recorded answers only", talk.only_recorded, key="present-only", disabled=not recorded,
                 help="Off: live where the model is ready and answers within four seconds.",
             )  # fmt: skip
             st.html(f'<p class="say">{escape(str(script.path))}</p>')
@@ -288,6 +280,15 @@ def chosen(known: dict[str, Path]) -> str:
     return name
 
 
+def under_way(script: Script) -> Talk:
+    """The talk of this session, at a place of the script; the link says which where somebody has come by it."""
+    talk: Talk = S.setdefault(TALK, Talk())
+    arrival, said = state.arrival(), st.query_params.get(STEP, "1")
+    if talk.arrival != arrival or talk.at != place(script, spelled(talk.at)):
+        talk.arrival, talk.at, talk.linked = arrival, place(script, said), said
+    return talk
+
+
 def main() -> None:
     """Draw the page."""
     cache = state.cache()
@@ -296,7 +297,7 @@ def main() -> None:
     if not known:
         no_script(cache)
         return
-    clicker()
+    presses = clicker()
     try:
         name = chosen(known)
         script = scripts.load(known[name], cache)
@@ -309,19 +310,25 @@ def main() -> None:
                 kwargs={SCRIPT: other},
             )  # fmt: skip
         return
-    here = place(script)
+    talk = under_way(script)
+    can = places(script, engine, recorded)
+    talk.hear(presses, can)
+    here = talk.at
     step = script.steps[here[0]]
-    if S.get(BLANK):
+    if not st.query_params.get(STEP, "1") == talk.linked == spelled(here):
+        st.query_params[STEP] = spelled(here)
+        talk.linked = spelled(here)
+    if talk.blank:
         st.html('<div class="present-blank" role="status" aria-label="Blank: B shows the talk again"></div>')
-    footer(script, name, here, engine, recorded)
+    footer(talk, script, name, here, can, bool(recorded))
     state.remember("present")
     st.html(screens.heading(step.title, step.words, large=step.kind == "text"))
     if step.kind == "feature":
         feature_step(cache, step)
     elif step.kind == "steer":
-        steer_step(step, here, engine, recorded)
+        steer_step(talk, step, here, engine, recorded)
     elif step.kind == "question":
-        question_step(step, here, engine)
+        question_step(talk, step, here, engine)
 
 
 main()

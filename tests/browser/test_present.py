@@ -113,7 +113,6 @@ def test_a_recorded_answer_comes_at_its_pace(page, nobody):
 def test_a_whole_presentation_live(page, live):
     arrive(page, live, "cache=tiny")
     expect(page.locator(".status.ready")).to_be_attached(timeout=60_000)
-    settled(page)
     for key, wanted, name in (
         ("ArrowRight", "2", "What a feature is"),
         ("PageDown", "3", "Up it goes"),
@@ -128,10 +127,8 @@ def test_a_whole_presentation_live(page, live):
     page.keyboard.press("ArrowRight")
     on(page, "3.2")
     expect(page.locator(".ans.steered header b")).to_have_text("Steered +2.00")
-    settled(page)
     page.keyboard.press("ArrowRight")
     title(page, "Ask it yourself")
-    settled(page)
     box = page.get_by_role("textbox", name="Question")
     box.fill("Who rules the <sea>?")
     box.press("Enter")
@@ -145,12 +142,41 @@ def test_a_whole_presentation_live(page, live):
     title(page, "The end")
 
 
+def test_keys_pressed_faster_than_the_page_can_follow_all_count(page, live):
+    arrive(page, live, "cache=tiny")
+    expect(page.locator(".status.ready")).to_be_attached(timeout=60_000)
+    for _ in range(3):
+        for key in ("ArrowRight", "PageDown", "ArrowRight", "PageUp", "b", "b"):
+            page.keyboard.press(key)
+        on(page, "3")
+        expect(page.locator(".ans.steered header b")).to_have_text("Steered +0.50")
+        expect(page.locator(".ans.steered:not(.live) p")).to_have_text(re.compile(r"\w+"), timeout=60_000)
+        expect(page.locator(".present-blank")).to_have_count(0)
+        settled(page)
+        on(page, "3")
+        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("ArrowLeft")
+        on(page, "1")
+
+
+def test_the_browsers_back_button_goes_back(page, live):
+    arrive(page, live, "cache=tiny")
+    page.keyboard.press("ArrowRight")
+    on(page, "2")
+    title(page, "What a feature is")
+    page.keyboard.press("ArrowRight")
+    on(page, "3")
+    title(page, "Up it goes")
+    page.go_back()
+    title(page, "What a feature is")
+    page.keyboard.press("ArrowRight")
+    title(page, "Up it goes")
+
+
 def test_b_blanks_the_screen_and_shows_it_again(page, live):
     arrive(page, live, "cache=tiny")
-    settled(page)
     page.keyboard.press("b")
     expect(page.locator(".present-blank")).to_be_visible()
-    settled(page)
     page.keyboard.press("b")
     expect(page.locator(".present-blank")).to_have_count(0)
     title(page, "Hello room")
