@@ -1,12 +1,16 @@
 """What the Steer page keeps in the session, and the callbacks that change it.
 
-Settings live in the link. Each callback makes new settings of those in view, writes them there, and may ask for a run.
+Each callback makes new settings of those in view, writes them into the link, and may ask for a run. The session has the last word on what
+the link says: the one that a browser sends may be older than what a callback has just written.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import wraps
+from typing import ParamSpec
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import RerunException
 
 from app import resources, settings, state
 from app.engine import Engine
@@ -16,8 +20,46 @@ from explorer.presets import Preset
 from explorer.records import Edit
 
 S = st.session_state
-RUN, ASKED, NOW, STAMP = "steer-run", "steer-asked", "steer-now", "steer-stamp"
+DESK, NOW, STAMP = "steer-desk", "steer-now", "steer-stamp"
 TURNS, HISTORY = "steer-turns", "steer-history"
+P = ParamSpec("P")
+
+
+@dataclass(slots=True)
+class Desk:
+    """What has to change in one go, which Streamlit's session does not: a script may be ended at any touch of it.
+
+    Args:
+        run: The run in view.
+        asked: Whether another one is asked for.
+        said: What the link says of the settings; None before one was read.
+        arrival: The arrival (`state.arrival`) that it was read at.
+        linked: What the browser was last told, or came with.
+    """
+
+    run: Run | None = None
+    asked: bool = False
+    said: dict[str, str] | None = None
+    arrival: int | None = None
+    linked: dict[str, str] | None = None
+
+
+def desk() -> Desk:
+    return S.setdefault(DESK, Desk())
+
+
+def whole(callback: Callable[P, None]) -> Callable[P, None]:
+    """A callback that another request cut short is called once more, and the request is served after it."""
+
+    @wraps(callback)
+    def call(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            callback(*args, **kwargs)
+        except RerunException:
+            callback(*args, **kwargs)
+            raise
+
+    return call
 
 
 def key(*parts: object) -> str:
@@ -51,32 +93,58 @@ def question(now: Settings) -> Question:
     return Question(now.prompt, now.system, now.edits, now.positions, now.sampling, turns(), now.shared, now.controls)
 
 
+def link() -> dict[str, str]:
+    """The link as the session has it; the browser is told where it says otherwise."""
+    held, arrival, query = desk(), state.arrival(), _said()
+    if held.said is None or held.arrival != arrival:
+        held.arrival, held.said, held.linked = arrival, query, query
+    elif not query == held.linked == held.said:
+        _tell(held)
+    return held.said or {}
+
+
+def _said() -> dict[str, str]:
+    return {k: st.query_params[k] for k in settings.KEYS if k in st.query_params}
+
+
+def _tell(held: Desk) -> None:
+    """Write the link into the browser's address."""
+    others = {k: st.query_params.get_all(k) for k in st.query_params if k not in settings.KEYS}
+    st.query_params.from_dict({**others, **(held.said or {})})
+    held.linked = held.said
+
+
 def run_in_view(engine: Engine, now: Settings) -> Run | None:
-    """The run whose answers are shown; begun here if a callback asked for it."""
-    before: Run | None = S.get(RUN)
+    """The run whose answers are shown; begun here if a callback asked for it, or if it ended because nobody looked."""
+    held, asked, kept = desk(), question(now), history()
+    before = held.run
     if before is not None and before.engine is not engine:  # another cache has been chosen
         before.stop()
-        S.pop(RUN)
+        held.run = before = None
         S.pop(TURNS, None)
-        before = None
-    if S.pop(ASKED, False):
-        run = S[RUN] = Run(engine, question(now), before).start()
+        asked = question(now)
+    if held.asked:  # from here to the next note nothing touches the session
+        held.asked = False
+        held.run = Run(engine, asked, before).start()
         if before is not None and before.steered.pieces:
-            history().keep(before.record())
-        return run
-    return before
+            kept.keep(before.record())
+    elif before is not None and before.abandoned:
+        held.run = before.again()
+    return held.run
 
 
 def keep(new: Settings, *, run: bool = False) -> None:
     """Make these the settings: the link is where they live."""
     S[NOW] = new  # for another callback of the same moment
-    others = {k: st.query_params.get_all(k) for k in st.query_params if k not in settings.KEYS}
-    st.query_params.from_dict({**others, **settings.write(new), **S.get(STAMP, {})})
+    held, stamp = desk(), S.get(STAMP, {})
+    held.said = {**settings.write(new), **stamp}
     if run:
-        S[ASKED] = True
+        held.asked = True
         resources.engine(state.cache_name() or "").start()  # before the page is drawn, so that its top bar says so
+    _tell(held)
 
 
+@whole
 def typed(*, run: bool = False) -> None:
     """The texts, numbers and switches as they stand in their boxes."""
     now: Settings = S[NOW]
@@ -86,6 +154,7 @@ def typed(*, run: bool = False) -> None:
     keep(replace(now, sampling=sampling, **{n: t for n, t in others.items() if t is not None}), run=run)
 
 
+@whole
 def moved(target: str) -> None:
     """The slider of a feature or direction as it stands."""
 
@@ -100,54 +169,63 @@ def moved(target: str) -> None:
     keep(replace(S[NOW], sliders=tuple(read(s) for s in S[NOW].sliders)), run=True)
 
 
+@whole
 def take_question() -> None:
     """The ready question that was chosen, asked at once."""
     if chosen := S.get(key("question")):
-        S[key("question")] = None
         keep(replace(S[NOW], prompt=chosen), run=True)
+        S[key("question")] = None
 
 
+@whole
 def take_persona(known: Sequence[Preset]) -> None:
     """The persona that was chosen, asked its own question."""
     if chosen := next((p for p in known if p.name == S.get(key("persona"))), None):
         keep(S[NOW].with_preset(chosen), run=True)
 
 
+@whole
 def scale(strength: float) -> None:
     """The strongest slider to `strength`, the others in proportion."""
     keep(S[NOW].scaled(strength), run=True)
 
 
+@whole
 def add(target: int | str) -> None:
     """A slider for a feature or direction."""
     S[key("find")] = ""
     keep(S[NOW].adding(target), run=True)
 
 
+@whole
 def take_away(target: str) -> None:
     """No slider for it any more."""
     new = S[NOW].without(target)
     keep(new, run=bool(new.sliders))
 
 
+@whole
 def stop() -> None:
     """End the run in view; its text stays."""
-    S.pop(ASKED, None)
-    if run := S.get(RUN):
-        run.stop()
+    held = desk()
+    held.asked = False
+    if held.run:
+        held.run.stop()
 
 
 # --- the conversation
 
 
+@whole
 def go_on() -> None:
     """Ask what was typed, after the answers in view."""
-    said, run = (S.get(key("next")) or "").strip(), S.get(RUN)
+    said, run = (S.get(key("next")) or "").strip(), desk().run
     if said and run is not None and run.over:
         S[TURNS] = run.question.followed_by(said, run.baseline.text, run.steered.text).turns
         keep(replace(S[NOW], prompt=said[: settings.LONGEST_PROMPT]), run=True)
 
 
+@whole
 def back_to(turn: int, *, run: bool) -> None:
     """The conversation as it was when a turn was asked: to ask it again now, or to write it otherwise first."""
     asked = question(S[NOW]).back_to(turn)
@@ -155,6 +233,7 @@ def back_to(turn: int, *, run: bool) -> None:
     keep(replace(S[NOW], prompt=asked.prompt), run=run)
 
 
+@whole
 def start_over() -> None:
     """No earlier turns; the prompt stays."""
     S.pop(TURNS, None)
@@ -163,6 +242,7 @@ def start_over() -> None:
 # --- earlier runs
 
 
+@whole
 def load(record: Record, *, run: bool) -> None:
     """The settings and the conversation of an earlier run."""
     asked = record.question

@@ -5,6 +5,7 @@ import io
 import json
 import re
 import time
+import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 from html import escape
@@ -13,9 +14,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from streamlit.runtime.scriptrunner import RerunData, RerunException
 from streamlit.testing.v1 import AppTest
 
-from app import answers, direction_form, resources, session_files, settings
+from app import answers, desk, direction_form, resources, session_files, settings
 from app.runs import Answer, Question, Run
 from app.settings import Settings, Slider
 from explorer import directions, judging, presets, steering
@@ -352,6 +354,57 @@ def test_a_loop_is_cut_and_a_milder_strength_is_offered(cache: Cache, use):
     assert "stopped after 8 tokens" in grid(app)
     click(app, "calm")
     assert engine.asked[-1]["edits"] == (Edit(3, 1.0),)
+
+
+def test_a_link_that_lags_behind_undoes_nothing(cache: Cache, use):
+    use()
+    app = run_page("steer", edits="3:1:add", prompt="Before")
+    app.text_area(key="steer-prompt").input("After").run()
+    app.query_params["prompt"] = "Before"  # as a browser sends it that has not heard of the change yet
+    app.run()
+    assert app.text_area(key="steer-prompt").value == "After"
+    assert said(app, "prompt") == "After"
+    app.query_params["prompt"] = "Before"
+    click(app, "go")
+    assert "settings have changed since" not in grid(app)
+    assert app.session_state["steer-desk"].run.question.prompt == "After"
+
+
+def test_a_callback_that_another_request_cuts_short_is_done_all_the_same():
+    done = []
+
+    @desk.whole
+    def callback(what: str) -> None:
+        done.append(f"begun {what}")
+        if len(done) == 1:
+            raise RerunException(RerunData())
+        done.append("ended")
+
+    with pytest.raises(RerunException):
+        callback("x")
+    assert done == ["begun x", "begun x", "ended"]
+
+
+def test_a_run_that_was_given_up_is_begun_again_when_somebody_looks(cache: Cache, use):
+    use()
+    app = click(run_page("steer", edits="3:1:add", prompt="Hello"), "go")
+    held = app.session_state["steer-desk"]
+    lost = Run(held.run.engine, held.run.question)
+    lost._finish("stopped", abandoned=True)
+    held.run = lost
+    app.run()
+    assert held.run.phase == "done"
+    assert "I will rule you!" in re.sub("<[^>]*>", "", grid(app))
+    held.run = stopped = Run(lost.engine, lost.question)
+    stopped.stop()  # by somebody who meant it
+    stopped._judged.set()
+    app.run()
+    assert held.run is stopped
+
+
+def test_a_session_runs_one_script_at_a_time():
+    config = tomllib.loads((Path(desk.__file__).parent / ".streamlit" / "config.toml").read_text())
+    assert config["runner"] == {"fastReruns": False, "postScriptGC": False}
 
 
 # --- runs

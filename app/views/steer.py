@@ -11,11 +11,13 @@ from app import answers, resources, settings, state
 from app.controls import controls
 from app.conversation import earlier_turns, next_turn, plain_completion
 from app.desk import (
+    DESK,
     NOW,
-    RUN,
     STAMP,
+    desk,
     history,
     key,
+    link,
     put,
     question,
     run_in_view,
@@ -219,7 +221,7 @@ def follow(run: Run, box, changed: bool) -> None:
             box.html(answers.grid(run, changed=changed))
         if over:
             return
-        S.get(RUN)  # a place where Streamlit may end this script
+        S.get(DESK)  # a place where Streamlit may end this script
 
 
 def follow_scores(run: Run, box, changed: bool) -> None:
@@ -227,7 +229,7 @@ def follow_scores(run: Run, box, changed: bool) -> None:
     if not run.judging:
         return
     while not run.wait_scores(0.1):
-        S.get(RUN)
+        S.get(DESK)
     box.html(answers.grid(run, changed=changed))
 
 
@@ -270,7 +272,7 @@ try:
     known = presets.load(cache)
 except SteeringError as error:
     troubles.append(error)
-query = dict(st.query_params)
+query = link()
 default = None if "edits" in query else first_visit(cache, labels, known)
 now, nonsense = settings.read(query, cache, default, directions)
 S[NOW], S[STAMP] = now, settings.stamp(cache.manifest)
@@ -302,4 +304,7 @@ if run is None:
 else:
     changed = run.question != question(now)
     follow(run, box, changed)
+    while run.abandoned:  # the machine was too busy to look at it in time
+        desk().run = run = run.again()
+        follow(run, box, changed)
     below(cache, run, now, box, changed, labels)
