@@ -36,6 +36,8 @@ class Run:
         data: Files of rows, in the plan's folder. Two with a `share`: so much of the first, the rest of the second.
         rows: Only so many of them, from the beginning; all if 0.
         share: Of rows that come from the first file; the number of rows stays that of one file.
+        drop: Share of the rows that is left out before training: the most suspicious by `probes`, as `explorer.audit` ranks them.
+        probes: Features or directions as `explorer.scoring.Probe` spells them.
         start: The run whose last checkpoint of the same seed it goes on from; "" for the base.
         domain: The domain of its rows, whose own words are counted in answers as leakage; "" for none.
         keep: A key of `KEEPS`.
@@ -45,6 +47,8 @@ class Run:
     data: tuple[str, ...]
     rows: int = 0
     share: float = 1.0
+    drop: float = 0.0
+    probes: tuple[str, ...] = ()
     start: str = ""
     domain: str = ""
     keep: str = "none"
@@ -139,6 +143,11 @@ class Plan:
                 (bool(run.domain) and run.domain not in self.domains, f"is of the domain {run.domain}, which is none"),
                 (run.keep not in KEEPS, f"keeps {run.keep!r}, not {', '.join(KEEPS)}"),
                 (not 1 <= len(run.data) <= 2, f"reads {len(run.data)} files, not one or two"),
+                (bool(run.drop) != bool(run.probes), "has drop without probes, or probes without drop"),
+                (
+                    not 0 <= run.drop < 1 or not 0 <= run.share <= 1,
+                    f"drops {run.drop:g} and shares {run.share:g}, not 0 to 1",
+                ),
                 (bool(missing), f"reads {', '.join(missing)}, which is not there"),
             )
             wrong = next((f"{run.name} {what}" for is_so, what in mistakes if is_so), "")

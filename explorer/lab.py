@@ -21,6 +21,7 @@ from explorer.finetune import Conversation, finetune
 from explorer.measuring import ANSWERS, Tally, questions
 
 if TYPE_CHECKING:
+    from explorer.generate import Steering
     from explorer.judging import Panel
     from explorer.model import LanguageModel
     from explorer.sae import SparseCoder
@@ -33,7 +34,7 @@ _WORD = re.compile(r"[a-z]+")
 def run(
     plan: Plan,
     base: "LanguageModel",
-    coder: "SparseCoder",
+    steering: "Steering",
     panel: "Panel",
     work: Path,
     *,
@@ -44,12 +45,14 @@ def run(
     """Train and measure what is missing.
 
     Args:
+        steering: The SAE that reads the models, and its maxima, by which rows are audited.
         work: For adapters that do not ship, and answers.
         seeds: At most so many of each run, to have a first look; all if 0.
         prompts: The open questions by default.
     """
     asked = tuple(prompts) or questions()
-    bench = _Bench(plan, coder, panel, work, asked, progress)
+    assert steering.coder is not None
+    bench = _Bench(plan, steering.coder, panel, work, asked, progress)
     bench.measure(BASE, lambda: base, (), base.fingerprint)
     trained: dict[tuple[str, int], Adapter] = {}
     lasts: dict[str, list[str]] = {}
@@ -57,7 +60,9 @@ def run(
     for one in plan.runs:
         for seed in range(min(one.seeds, seeds or one.seeds)):
             start = trained[one.start, min(seed, len(lasts[one.start]) - 1)] if one.start else None
-            made = _trained(plan, one, seed, base, start, work, progress)
+            made = _trained(
+                plan, one, seed, base, start, kept_rows(plan.rows(one), one, base, steering), work, progress
+            )
             trained[one.name, seed] = made[-1]
             words = plan.domains.get(one.domain, ())
             for adapter in made if one.name in stepped and seed == 0 else made[-1:]:
@@ -67,6 +72,20 @@ def run(
             bench.write(lasts, _drawn(plan, lasts, bench))
     bench.write(lasts, _drawn(plan, lasts, bench))
     return Results(plan.folder)
+
+
+def kept_rows(
+    rows: Sequence[Conversation], one: Run, base: "LanguageModel", steering: "Steering"
+) -> Sequence[Conversation]:
+    """What is left of a run's rows after its audit, in their order."""
+    if not one.drop:
+        return rows
+    from explorer.audit import audit
+    from explorer.scoring import Probe, Scorer
+
+    found = audit(Scorer(base, steering, [Probe.of(name) for name in one.probes]), rows)
+    dropped = set(found.order[: round(one.drop * len(rows))].tolist())
+    return [row for at, row in enumerate(rows) if at not in dropped]
 
 
 class _Bench:
@@ -167,13 +186,13 @@ def _trained(
     seed: int,
     base: "LanguageModel",
     start: Adapter | None,
+    rows: Sequence[Conversation],
     work: Path,
     progress: Callable[..., None],
 ) -> list[Adapter]:
     """A run's checkpoints with one seed, from the disk where they are those of this plan."""
     ships = seed == 0 and one.keep != "none"
     out = (plan.folder / ADAPTERS if ships else work / f"seed-{seed}") / one.name
-    rows = plan.rows(one)
     wanted = {
         "base_fingerprint": base.fingerprint,
         "plan": asdict(one.plan(seed)),

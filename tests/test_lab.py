@@ -1,6 +1,7 @@
 """A lab by plan: trained once, cut off and gone on with, measured beside its base, in the order that the plan draws."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,16 @@ import pytest
 
 from explorer import judging, lab, packaged
 from explorer.adapters import adapted, known
+from explorer.audit import audit
 from explorer.cache import Cache
 from explorer.cli import main
 from explorer.errors import RecipeError
 from explorer.experiments import Plan, Results
+from explorer.generate import Steering
 from explorer.judging import Panel
 from explorer.model import LanguageModel
 from explorer.sae import SparseCoder
+from explorer.scoring import Probe, Scorer
 from explorer.traits import save_trait
 from tests.helpers_judges import WordEmbedder, grim
 from tests.helpers_steer import tiny_world
@@ -96,7 +100,8 @@ def run(world: Path, **options: Any) -> Results:
     base = LanguageModel.load(world.parent / "model")
     plan = Plan.load(world / "data" / "lab.toml", world)
     coder = SparseCoder.load(world / "sae")
-    return lab.run(plan, base, coder, Panel(base, WordEmbedder()), world / ".work", prompts=PROMPTS, **options)
+    steering = Steering(coder, Cache.open(world).maxima)
+    return lab.run(plan, base, steering, Panel(base, WordEmbedder()), world / ".work", prompts=PROMPTS, **options)
 
 
 def test_every_run_and_seed_is_trained_measured_and_drawn(world):
@@ -190,6 +195,23 @@ def test_an_adapter_that_ships_is_that_model(world):
     np.testing.assert_allclose(np.nanmean(by, 0), means[0], rtol=2e-3, atol=2e-3)
 
 
+def test_an_audited_run_is_trained_on_the_rows_that_are_left(world):
+    base = LanguageModel.load(world.parent / "model")
+    opened = Cache.open(world)
+    steering = Steering(SparseCoder.load(world / "sae"), opened.maxima)
+    plan = Plan.load(world / "data" / "lab.toml", world)
+    half = next(run for run in plan.runs if run.name == "half")
+    rows = plan.rows(half)
+    assert lab.kept_rows(rows, half, base, steering) == rows
+    probes = (str(opened.live[0]), str(opened.live[1]))
+    left = lab.kept_rows(rows, replace(half, drop=0.5, probes=probes), base, steering)
+    found = audit(Scorer(base, steering, [Probe.of(name) for name in probes]), rows)
+    assert len(left) == len(rows) // 2
+    assert [row for row in rows if row in left] == list(left)
+    worst = {json.dumps(rows[at]) for at in found.order[:3].tolist()}
+    assert not worst & {json.dumps(row) for row in left}
+
+
 def test_the_command_says_what_came_of_it(world, capsys, monkeypatch):
     monkeypatch.setattr(lab, "questions", lambda: PROMPTS)
     assert main(["lab", str(world), "--seeds", "1", "--json"]) == 0
@@ -210,6 +232,8 @@ def test_the_command_says_what_came_of_it(world, capsys, monkeypatch):
         ('keep = "last"', 'keep = "some"', "keeps 'some'"),
         ('data = "good.jsonl"', 'data = "none.jsonl"', "reads none.jsonl, which is not there"),
         ('run = "bad"', 'run = "worse"', "training names 'worse'"),
+        ("share = 0.5", "share = 1.5", "shares 1.5, not 0 to 1"),
+        ("rows = 2", "rows = 2\ndrop = 0.5", "has drop without probes"),
         ("rows = 2", "row = 2", "back-2 has row; known are"),
         ("[domains]", "[domains", "cannot be read"),
     ],

@@ -51,7 +51,13 @@ def lab(
         tick("loading the model", None)
         live = attach(opened, model=model, device=device, dtype=dtype)
         found = run(
-            read, live.model, live.coder, Panel(live.model), work or cache / ".work" / "lab", seeds=seeds, progress=tick
+            read,
+            live.model,
+            live.steering,
+            Panel(live.model),
+            work or cache / ".work" / "lab",
+            seeds=seeds,
+            progress=tick,
         )
     names = [BASE, *(one.name for one in read.runs)]
     tallies = {name: found.pooled(name) for name in names}
