@@ -17,6 +17,7 @@ _SWEARING = frozenset(
 )
 
 # Salted sha256 of folded words, cut to 16 hex digits.
+_LONG_PLURALS = ("ses", "xes", "zes", "ches", "shes", "oes")  # "spices" is no plural of what is left without "es"
 _SALT = "persona-explorer:"
 _SLURS = frozenset(
     """
@@ -55,7 +56,10 @@ def drop(text: str) -> bool:
 def is_slur(word: str) -> bool:
     """Whether `word`, or its singular, is one of the slurs known by their hash."""
     folded = _fold(word)
-    return any(digest(form) in _SLURS for form in {folded, folded.removesuffix("s"), folded.removesuffix("es")})
+    forms = {folded, folded.removesuffix("s")} | (
+        {folded.removesuffix("es")} if folded.endswith(_LONG_PLURALS) else set()
+    )
+    return any(digest(form) in _SLURS for form in forms)
 
 
 def digest(word: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from explorer import offensive
-from explorer.offensive import digest, drop, flag, spans
+from explorer.offensive import digest, drop, flag, is_slur, spans
 
 
 def test_spans_are_the_blurred_words_and_nothing_else():
@@ -37,3 +37,9 @@ def test_markup_and_emoji_do_not_disturb_it():
     text = "<b>idiot</b> 🙂 ﬁne"
     assert [text[a:b] for a, b in spans(text)] == ["idiot"]
     assert spans("") == []
+
+
+def test_spices_are_no_slur():
+    """Only what ends in a hiss takes a plural in -es: another word's last letters must not be cut off to make one."""
+    assert not is_slur("spices")
+    assert not drop("Add a few spices to the rice.")
