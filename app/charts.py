@@ -226,9 +226,7 @@ def dose_lines(
     return figure
 
 
-def moved_features(
-    names: Sequence[str], before: Sequence[float], after: Sequence[float], height: int | None = None
-) -> go.Figure:
+def moved_features(names: Sequence[str], before: Sequence[float], after: Sequence[float]) -> go.Figure:
     """Which features moved: their mean in the baseline (grey) and in the steered answer (orange), the largest change on top.
 
     Args:
@@ -245,12 +243,15 @@ def moved_features(
             marker={"color": colour, "line": {"width": 0}},
             hovertemplate=f"{what}: %{{x:.3g}} % of the feature's maximum",
         )
-    frame(
-        figure, height or 70 + 30 * len(places), "mean activation in the answer, % of the feature's maximum", "feature"
-    )
+    frame(figure, moved_height(len(places)), "mean activation in the answer, % of the feature's maximum", "feature")
     figure.update_layout(barmode="group", bargap=0.3, margin={"l": 4, "r": 8, "t": 4, "b": 0})
     figure.update_yaxes(autorange="reversed", tickvals=list(range(len(places))), ticktext=places, automargin=True)
     return figure
+
+
+def moved_height(features: int) -> int:
+    """Pixels of `moved_features`."""
+    return 70 + 26 * features
 
 
 def hover_text(text: str, longest: int = 60) -> str:

@@ -89,14 +89,14 @@ def spelt(cache: Cache, control: "Control", labels: dict[int, str]) -> str:
 def _draw(cache: Cache, run: Run, labels: dict[int, str]) -> None:
     job = job_of(JOB, run)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.html('<p class="sec">Would a random push do the same?</p>', width="content")
+        st.html('<p class="sec">Controls</p>', width="content")
         trait = trait_picker("controls-trait")
     if told := came_along(run):
         show(told, None, trait)
     elif job is None:
         st.html(
-            f'<p class="say">{LIVE_CONTROLS} random directions of the same length, the sign turned round, and another feature answer the '
-            "same question with the same seed.</p>"
+            f'<p class="say">Would a random push do the same? {LIVE_CONTROLS} random directions of the same length, '
+            "the sign turned round, and another feature answer the same question with the same seed.</p>"
         )
         st.button("Run the controls", key="controls-go", on_click=_ask, args=(cache, run, labels))
     elif busy(job):

@@ -16,7 +16,6 @@ from explorer.cache import Cache
 S = st.session_state
 JOB, PICKED = "ledger-job", "ledger-picked"
 SHOWN = 12
-HEIGHT = 70 + 30 * (SHOWN + 1)
 
 
 def side_effects(cache: Cache, run: Run, labels: dict[int, str]) -> None:
@@ -49,7 +48,10 @@ def _draw(cache: Cache, run: Run, labels: dict[int, str]) -> None:
     if job is None:
         st.button("Which other features moved?", key="ledger-go", on_click=_ask, args=(run,))
         return
-    with st.container(height=HEIGHT, border=False, key="ledger-bars"):
+    rows = SHOWN + len({edit.feature for edit in run.question.edits if not edit.direction})
+    if not busy(job) and job.result:
+        rows = len(job.result)
+    with st.container(height=charts.moved_height(rows) + 8, border=False, key="ledger-bars"):
         if busy(job):
             st.html('<p class="say" role="status">Reading both answers…</p>')
             return

@@ -53,7 +53,7 @@ def by_feature(
             f'{veiled(names.get(target, ""))}<p class="num">{_effect(group, label)}</p></div>'
             + "".join(_box([c for c in group.cells if c.strength == s], trait, label) for s in strengths)
         )
-    return _table(len(strengths), [*head, *rows])
+    return _table(len(strengths), [*head, *rows], wide=True)
 
 
 def spelt(target: str) -> str:
@@ -62,7 +62,7 @@ def spelt(target: str) -> str:
 
 
 def _effect(group: Group, label: str) -> str:
-    if group.effect <= 0:
+    if round(group.effect, 2) <= 0:
         return f"no more {escape(label)} at any strength that leaves the text whole"
     return f"{escape(label)} +{group.effect:.2f} at {strength_words(group.best)}"
 
@@ -101,5 +101,7 @@ def _answer(cell: "Cell", several: bool) -> str:
     return f"<details><summary>{asked}{veiled(text, 0, cut)}<i>…</i></summary>{veiled(text, cut)}{end}</details>"
 
 
-def _table(columns: int, parts: Sequence[str]) -> str:
-    return f'<div class="sweep" tabindex="0" style="--columns:{columns}">{"".join(parts)}</div>'
+def _table(columns: int, parts: Sequence[str], wide: bool = False) -> str:
+    return (
+        f'<div class="sweep{" wide" if wide else ""}" tabindex="0" style="--columns:{columns}">{"".join(parts)}</div>'
+    )
