@@ -58,7 +58,7 @@ def density_histogram(density: Sequence[float] | np.ndarray, height: int = 280) 
     alive = np.asarray(density, dtype=float)
     alive = alive[alive > 0]
     if not len(alive):
-        return frame(go.Figure(), height, "share of tokens on which a feature fires", "features")
+        return frame(go.Figure(), height, "share of tokens on which it fires", "features")
     logs = np.log10(alive)
     edges = np.arange(math.floor(logs.min() * 5) / 5, logs.max() + 0.2, 0.2)
     counts, edges = np.histogram(logs, edges)
@@ -73,7 +73,7 @@ def density_histogram(density: Sequence[float] | np.ndarray, height: int = 280) 
             hovertemplate="%{y:,} features fire on %{customdata[0]:.2g} to %{customdata[1]:.2g} % of tokens",
         )
     )
-    frame(figure, height, "share of tokens on which a feature fires", "features")
+    frame(figure, height, "share of tokens on which it fires", "features")
     figure.update_xaxes(type="log", **percent_ticks(10 ** edges[0], 10 ** edges[-1]))
     return figure
 
