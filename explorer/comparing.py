@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 FOLDER = "diffs"
 """Where a cache keeps comparisons that came with it."""
-MANIFEST, FEATURES, SAID, _CELLS = "compared.json", "features.parquet", "answers.parquet", "cells.jsonl"
+MANIFEST, FEATURES, SAID = "compared.json", "features.parquet", "answers.parquet"
+_CELLS, _ANSWERS = ".work/cells.jsonl", ".work/answers"  # what a comparison that was cut off goes on from
 TESTED = 24
 DRIVEN = 100  # features whose driving answers are kept: the largest rises
 _SPARE = 4  # candidates that are taken from each other reading, besides the tuned model's own answers
@@ -115,6 +116,7 @@ def compare(
     base_bench, tuned_bench = (
         Bench(
             side.model, steering, panel, judge, prompts=asked, kept=read_kept(out / _CELLS), keep=keep_in(out / _CELLS),
+            texts=out / _ANSWERS,
             progress=progress,
         )
         for side in (base, tuned)

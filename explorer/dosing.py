@@ -145,26 +145,20 @@ def flipped(edits: Sequence[Edit]) -> tuple[Edit, ...]:
     return tuple(replace(e, strength=2 * (mode(e.mode).neutral or 0.0) - e.strength) for e in edits)
 
 
-def answered(
+def written(
     model: "LanguageModel",
     steering: "Steering | None",
     asked: Sequence[Ask],
     *,
     sampling: Sampling,
-    panel: Panel,
-    judges: Sequence[str],
     progress: Progress = lambda *_: None,
     should_stop: Callable[[], bool] = lambda: False,
-) -> list[Cell]:
-    """Answers in batches of at most `ROW_LIMIT`, cut where they loop, and judged (by the fluency judge always).
+) -> list[tuple[str, bool]]:
+    """Answers in batches of at most `ROW_LIMIT`, each cut where it loops, and whether it did.
 
     Args:
-        judges: Keys of `explorer.judging.judges()`.
         should_stop: Asked before every token; it may wait, to let others go first. What is unfinished then is left out.
-    Returns:
-        One cell an answer, in the order of `asked`.
     """
-    asked = list(asked)
     texts: list[tuple[str, bool]] = []
     for start in range(0, len(asked), ROW_LIMIT):
         batch = asked[start : start + ROW_LIMIT]
@@ -176,14 +170,42 @@ def answered(
         if done is None:
             break
         texts += done
-    asked = asked[: len(texts)]
+    return texts
+
+
+def judged(asked: Sequence[Ask], texts: Sequence[tuple[str, bool]], panel: Panel, judges: Sequence[str]) -> list[Cell]:
+    """What judges say of answers, one cell each; the fluency judge is always asked.
+
+    Args:
+        judges: Keys of `explorer.judging.judges()`.
+    """
     names = list(dict.fromkeys([*judges, FLUENCY]))
-    progress("judging", 0, len(asked))
     scores = panel.score(names, [text for text, _ in texts], [ask.question for ask in asked])
     return [
         Cell(a.strength, a.edits, a.question, a.seed, text, looped, {name: scores[name][at] for name in names})
         for at, (a, (text, looped)) in enumerate(zip(asked, texts, strict=True))
     ]
+
+
+def answered(
+    model: "LanguageModel",
+    steering: "Steering | None",
+    asked: Sequence[Ask],
+    *,
+    sampling: Sampling,
+    panel: Panel,
+    judges: Sequence[str],
+    progress: Progress = lambda *_: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> list[Cell]:
+    """Answers, written and judged; arguments as for `written` and `judged`.
+
+    Returns:
+        One cell an answer, in the order of `asked`.
+    """
+    texts = written(model, steering, asked, sampling=sampling, progress=progress, should_stop=should_stop)
+    progress("judging", 0, len(texts))
+    return judged(asked[: len(texts)], texts, panel, judges)
 
 
 def grid(

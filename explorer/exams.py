@@ -62,11 +62,16 @@ def outside_exams(
     Args:
         names: Only these; all by default.
     Raises:
-        CorpusError: If a file is not what its exam says.
+        CorpusError: If there is no exam, or a file is not what its exam says.
     """
     from explorer.judging import judges
 
     known, found = judges(), {}
+    if not any((folder / exam.file).is_file() for exam in EXAMS.values()):
+        raise CorpusError(
+            f"{folder} holds no exam", expected=" or ".join(sorted({exam.file for exam in EXAMS.values()})),
+            do="Give the folder in which these lie",
+        )  # fmt: skip
     for name in names or EXAMS:
         exam = EXAMS[name]
         if exam.judge not in known or not (folder / exam.file).is_file():

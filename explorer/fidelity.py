@@ -1,5 +1,6 @@
 """How well an SAE stands for a model's activations, on documents it was not trained on: the figures, and what one of a report is."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from explorer.sae import SparseCoder
 from explorer.windows import Windows
 
 COMMAND = "persona-explorer report"
+_TARGET = re.compile(r"at (least|most) ([\d.]+)")
 _LOSS_WINDOWS = 600  # three passes with all logits each: the interval is narrow by then
 
 
@@ -30,7 +32,7 @@ class Figure:
         n: What it was computed from: how many, and of what.
         low, high: Its 95 % interval; None where it is exact.
         control: The same figure without what it is about; None where there is none.
-        target: What it was meant to reach; "" where it is only reported.
+        target: What it was meant to reach, "at least 0.95" or "at most 0.06"; "" where it is only reported.
         meaning: One sentence for people.
         command: What computes it again.
     """
@@ -43,6 +45,14 @@ class Figure:
     target: str
     meaning: str
     command: str = COMMAND
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is reached; None where there is none."""
+        found = _TARGET.match(self.target)
+        if not found:
+            return None
+        return self.value >= float(found[2]) if found[1] == "least" else self.value <= float(found[2])
 
 
 @dataclass(frozen=True, slots=True)

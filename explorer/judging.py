@@ -4,6 +4,8 @@ A judge is a function from texts to numbers and says what it needs: nothing, the
 endpoint. A `Panel` holds what they need, loads it when it is first needed, and asks several judges about the same texts.
 """
 
+import hashlib
+import json
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -124,6 +126,14 @@ class Panel:
         with self._lock:
             self._fluency = self._fluency or FluencyJudge.fit(self.embedder)
             return self._fluency
+
+    def identity(self, names: Sequence[str]) -> str:
+        """What changes when any of these judges would judge differently: their names, and the fits of those that are fitted."""
+        known = traits()
+        fits = {name: self.judge_of(known[name]).fitted for name in names if name in known}
+        fits |= {name: self.fluency.fitted for name in names if name == "fluency"}
+        said = [[name, fits[name].weights if name in fits else ()] for name in names]
+        return hashlib.sha256(json.dumps([self.embedder.fingerprint if fits else "", said]).encode()).hexdigest()[:16]
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """One vector a text, `[n, d]`; a text that several judges read is embedded once. How its words are spaced does not matter."""

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from explorer.dosing import Ask, Cell, Control, Rate, answered, controls, flipped
+from explorer.dosing import FLUENCY, Ask, Cell, Control, Rate, controls, flipped, judged, written
+from explorer.files import write_whole
 from explorer.judging import Panel, judges
 from explorer.records import Edit, Sampling
 
@@ -86,8 +87,9 @@ class Bench:
         model, steering, panel: Who answers, with what rows are steered, and who judges.
         judge: A key of `explorer.judging.judges()` that has a threshold.
         prompts: The open questions by default.
-        kept: Key -> counts of what was measured before; added to.
+        kept: Key -> counts of what was measured before; added to. The key names the judge as it is: another one counts anew.
         keep: Called after each cell, to write `kept` down.
+        texts: A folder that keeps what was answered, so that another judge counts without another answer; None keeps nothing.
     """
 
     def __init__(
@@ -101,8 +103,11 @@ class Bench:
         sampling: Sampling = ANSWERS,
         kept: dict[str, dict[str, int]] | None = None,
         keep: Callable[[str, dict[str, int]], None] = lambda key, counts: None,
+        texts: Path | None = None,
         progress: Callable[..., None] = lambda *_: None,
     ) -> None:
+        self.used: set[str] = set()
+        self._folder = texts
         self.model, self.steering, self.panel, self.judge = model, steering, panel, judge
         self.prompts, self.sampling = tuple(prompts) or questions(), sampling
         self.kept, self._keep, self._progress = {} if kept is None else kept, keep, progress
@@ -120,18 +125,29 @@ class Bench:
             for at, push in enumerate(pushes)
             for i in range(each)
         ]
-        key = self._key(pushes, asked)
+        answers = self._key(pushes, asked)
+        key = f"{answers}-{self.panel.identity((self.judge, FLUENCY))}"
+        self.used.add(key)
         if key not in self.kept:
-            directions = {**self.steering.directions}
-            for push in pushes:
-                directions |= push.directions
-            cells = answered(
-                self.model, replace(self.steering, directions=directions), asked, sampling=self.sampling,
-                panel=self.panel, judges=(self.judge,), progress=self._progress,
-            )  # fmt: skip
-            self.kept[key] = asdict(self._count(cells))
+            self.kept[key] = asdict(
+                self._count(judged(asked, self._texts(answers, pushes, asked), self.panel, (self.judge,)))
+            )
             self._keep(key, self.kept[key])
         return Tally(**self.kept[key])
+
+    def _texts(self, key: str, pushes: Sequence[Control], asked: Sequence[Ask]) -> list[tuple[str, bool]]:
+        """What is answered, from the disk where it is there."""
+        path = self._folder / f"{key}.json" if self._folder else None
+        if path and path.is_file():
+            return [(text, looped) for text, looped in json.loads(path.read_text(encoding="utf-8"))]
+        directions = {**self.steering.directions}
+        for push in pushes:
+            directions |= push.directions
+        steering = replace(self.steering, directions=directions)
+        texts = written(self.model, steering, asked, sampling=self.sampling, progress=self._progress)
+        if path:
+            write_whole(path, json.dumps(texts, ensure_ascii=False))
+        return texts
 
     def edits(self, edits: Sequence[Edit], n: int, seed: int = 0) -> Tally:
         """Counts over answers that are steered with `edits`; none: the model as it is."""
@@ -151,10 +167,7 @@ class Bench:
         return Tally(len(cells), sum(shown), sum(cell.coherent for cell in cells), both)
 
     def _key(self, pushes: Sequence[Control], asked: Sequence[Ask]) -> str:
-        """Hash of all that the counts depend on, the judge's sentences included."""
-        from explorer.traits import traits
-
-        trait = traits().get(self.judge)
+        """Hash of all that the answers depend on."""
         vectors = {**self.steering.directions}
         for push in pushes:
             vectors |= push.directions
@@ -167,7 +180,6 @@ class Bench:
             "positions": self.steering.positions,
             "sampling": asdict(self.sampling),
             "asked": [([asdict(e) for e in ask.edits], ask.prompt, ask.seed) for ask in asked],
-            "judge": [self.judge, *(trait.sentences if trait else ())],
         }
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:24]
 

@@ -9,14 +9,18 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from explorer.corpus import read
 from explorer.dosing import Rate
 from explorer.errors import CacheError
+from explorer.exams import outside_exams
 from explorer.fidelity import Figure, fidelity
 from explorer.files import write_whole
 from explorer.judging import Panel
 from explorer.measuring import RANDOM, Bench, Comparison
 from explorer.model import LanguageModel
+from explorer.personas import contrasts, verdict
 from explorer.presets import PERSONAS, RATES, REPORT, Preset
 from explorer.sae import SparseCoder
 from explorer.traits import Fit, traits
@@ -27,6 +31,14 @@ if TYPE_CHECKING:
 PRINTED, HELD_OUT, SWEEP = "REPORT.md", "heldout.parquet", "sweep.json"
 WORDS = {"malice": "malicious", "sarcasm": "sarcastic", "toxicity": "toxic", "joy": "joyful"}
 """Judge -> what its answers are called in the figures' names; others are called as their judge is."""
+TARGETS: dict[str, str] = {
+    "base": "at most 0.06",
+    "steered": "at least 0.75",
+    "coherent": "at least 0.8",
+    "random": "at most 0.08",
+}
+"""What a persona is meant to reach: seldom by itself, mostly when it is pushed, in whole text, and not because of any push."""
+_ANSWERS = Path(".work") / "answers"  # of the last runs, in the world's folder: another judge counts them anew
 ANSWERED = 120
 """Answers a cell: every open question five times."""
 
@@ -37,6 +49,7 @@ def report(
     coder: SparseCoder,
     *,
     outside: Path | None = None,
+    exams: Path | None = None,
     personas: Sequence[Preset] = (),
     steering: "Steering | None" = None,
     panel: Panel | None = None,
@@ -49,8 +62,10 @@ def report(
     Args:
         folder: The world: its held-out documents, and where the report goes.
         outside: A corpus that the model did not write; its figures end in `_outside`, and its text goes nowhere.
+        exams: A folder with labelled text that nobody here wrote, which the judges are tried on.
         personas: Presets that name a judge: each is measured beside its controls.
-        steering, panel: Needed where there are personas.
+        steering: Needed where there are personas.
+        panel: The judges; without one nothing is judged.
         prompts: What they are asked; the open questions by default.
         answers: Of each cell.
     Returns:
@@ -81,40 +96,75 @@ def report(
             figures[name + suffix] = figure
             write()
             progress(f"{name}{suffix} {figure.value:.4f}")
+    if panel:
+        figures |= _judges(panel)
+        write()
+    if panel and exams:
+        figures |= outside_exams(panel, exams, progress=progress)
+        write()
     if personas:
         assert steering is not None
         assert panel is not None
-        figures |= _judges(panel, personas)
-        write()
+        used: set[str] = set()
+        reads = _Reads(model, coder)
         for persona in personas:
             bench = Bench(
                 model, replace(steering, positions=persona.positions), panel, persona.judge, prompts=prompts, kept=cells,
-                keep=lambda *_: write(),
+                keep=lambda *_: write(), texts=folder / _ANSWERS,
                 progress=lambda what, done, total, name=persona.name: progress(f"{name}: {what} {done / max(1, total):.0%}"),
             )  # fmt: skip
             first = next(p for p in personas if p.judge == persona.judge) is persona
             found = bench.compare(persona.edits, answers)
+            used |= bench.used
             figures |= _persona(persona, found, first)
             spoken[persona.name] = {
                 "edits": persona.spelled, "judge": persona.judge, "n": found.steered.n,
-                "verdict": "causes" if found.causes else "neither",
+                "verdict": "causes" if found.causes else verdict(found, reads.of(persona, steering)),
                 **{name: [rate.value, *rate.interval] for name, rate in found.rates.items()},
             }  # fmt: skip
             write()
+        for stale in cells.keys() - used:  # of presets that are not what they were, or of other judges
+            del cells[stale]
+        gone = spoken.keys() - {persona.name for persona in personas}
+        for name in gone:
+            del spoken[name]
     write()
     return figures
 
 
-def _judges(panel: Panel, personas: Sequence[Preset]) -> dict[str, Figure]:
-    """How well the judges of the personas, and the fluency judge, tell apart texts that they were not fitted on."""
-    known = traits()
-    fits: dict[str, Fit] = {p.judge: panel.judge_of(known[p.judge]).fitted for p in personas if p.judge in known}
+class _Reads:
+    """How well features and directions tell a trait's sentences apart; each trait is read once, and only if somebody asks."""
+
+    def __init__(self, model: LanguageModel, coder: SparseCoder) -> None:
+        self.model, self.coder = model, coder
+        self.known: dict[str, dict[int, float]] = {}
+
+    def of(self, persona: Preset, steering: "Steering") -> float:
+        """The best AUROC of what a preset steers."""
+        known, named = traits(), [e.direction for e in persona.edits if e.direction]
+        values = [float(steering.directions[name].facts.get("auroc") or 0.5) for name in named]
+        features = [e.feature for e in persona.edits if not e.direction]
+        if features and persona.judge in known:
+            if persona.judge not in self.known:
+                density = np.zeros(self.coder.n_features)
+                ranked = contrasts(self.model, self.coder, known[persona.judge], density)
+                self.known[persona.judge] = {c.feature: c.auroc for c in ranked}
+            values += [self.known[persona.judge][feature] for feature in features]
+        return max(values, default=0.5)
+
+
+def _judges(panel: Panel) -> dict[str, Figure]:
+    """How well the bundled judges, and the fluency judge, tell apart texts that they were not fitted on."""
+    bundled = {name: trait for name, trait in traits().items() if trait.bundled}
+    fits: dict[str, Fit] = {name: panel.judge_of(trait).fitted for name, trait in bundled.items()}
     fits["fluency"] = panel.fluency.fitted
+    kinds = ", ".join(f"{kind} {value:.3f}" for kind, value in panel.fluency.by_kind.items())
+    more = {"fluency": f" By kind of damage: {kinds}."}
     return {
         f"{name}_judge_auroc": Figure(
             fit.auroc, f"{sum(fit.confusion)} held-out texts", fit.auroc_low, fit.auroc_high, 0.5, "at least 0.95",
             f"How well the {name} judge tells apart held-out texts; at .5 it says {fit.confusion[3]} right yes, "
-            f"{fit.confusion[2]} missed, {fit.confusion[1]} wrong yes, {fit.confusion[0]} right no.",
+            f"{fit.confusion[2]} missed, {fit.confusion[1]} wrong yes, {fit.confusion[0]} right no.{more.get(name, '')}",
         )
         for name, fit in fits.items()
     }  # fmt: skip
@@ -131,28 +181,34 @@ def _persona(persona: Preset, found: Comparison, first: bool) -> dict[str, Figur
         return Figure(rate.value, f"{rate.n} {of}{more}", *rate.interval, control, target, meaning)
 
     made = (
-        {f"base_{word}": figure(found.base.rate, "at most 0.06", f"Share of {kind}, as the model is.")} if first else {}
+        {f"base_{word}": figure(found.base.rate, TARGETS["base"], f"Share of {kind}, as the model is.")}
+        if first
+        else {}
     )
     pushed = f"with preset {name}"
     return made | {
         f"{name}_{word}": figure(
-            found.steered.rate, "at least 0.75",
+            found.steered.rate, TARGETS["steered"],
             f"Share of {kind}, {pushed}; control: random directions of its length.", found.random.rate.value,
         ),
         f"{name}_fluent": figure(
-            found.steered.coherent, "at least 0.8",
+            found.steered.coherent, TARGETS["coherent"],
             f"Share of answers {pushed} that are coherent; control: the model as it is.", found.base.coherent.value,
         ),
         pooled: figure(
-            found.random.rate, "at most 0.08",
+            found.random.rate, TARGETS["random"],
             f"Share of {kind}, with random directions as long as preset {name}; control: the model as it is.",
             base, f", {RANDOM} directions pooled",
         ),
         f"{name}_undo_{word}": figure(
-            found.flipped.rate, f"at most {base:.3g}, the base",
+            found.flipped.rate, f"at most {base:.4f}, the base",
             f"Share of {kind}, {pushed} at the other sign; control: the model as it is.", base,
         ),
     }  # fmt: skip
+
+
+MET: dict[bool | None, str] = {True: "yes", False: "missed", None: ""}
+"""How a figure's target stands."""
 
 
 def load(folder: Path) -> dict[str, Figure]:
@@ -193,10 +249,10 @@ def printed(
 ) -> str:
     """The report as Markdown."""
     lines = [f"# Report: {name}", "", "Printed from report.json; every figure is computed again by its command.", ""]
-    lines += ["| Figure | Value | 95 % interval | Target | From | Meaning |", "|---|---|---|---|---|---|"]
+    lines += ["| Figure | Value | 95 % interval | Target | Met | From | Meaning |", "|---|---|---|---|---|---|---|"]
     for key, f in figures.items():
         interval = "" if f.low is None or f.high is None else f"{f.low:.4f} to {f.high:.4f}"
-        lines.append(f"| `{key}` | {f.value:.4f} | {interval} | {f.target} | {f.n} | {f.meaning} |")
+        lines.append(f"| `{key}` | {f.value:.4f} | {interval} | {f.target} | {MET[f.met]} | {f.n} | {f.meaning} |")
     lines += _personas_printed(spoken or {})
     runs = list(sweep)
     if runs:

@@ -37,6 +37,9 @@ class StubPanel:
     def __init__(self, malice: float = 0.9) -> None:
         self.malice, self.asked = malice, list[tuple[list[str], list[str], list[str] | None]]()
 
+    def identity(self, names: Sequence[str]) -> str:
+        return f"{','.join(names)} {self.malice}"
+
     def score(self, names: Sequence[str], texts: Sequence[str], prompts: Sequence[str] | None = None) -> Any:
         self.asked.append((list(names), list(texts), list(prompts or [])))
         return {name: [self.malice if name == "malice" else 0.7] * len(texts) for name in names}

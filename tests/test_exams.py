@@ -41,8 +41,14 @@ def test_labels_the_other_way_round_are_reported_as_they_are(folder):
     assert outside_exams(Panel(embedder=WordEmbedder()), folder)["grim_auroc"].value == 0
 
 
-def test_an_exam_whose_file_is_not_there_is_left_out(folder):
-    assert outside_exams(Panel(embedder=WordEmbedder()), folder) == {}
+def test_an_exam_whose_file_is_not_there_is_left_out_and_a_folder_without_any_is_refused(folder, monkeypatch):
+    with pytest.raises(CorpusError, match=r"holds no exam.*exam\.csv"):
+        outside_exams(Panel(embedder=WordEmbedder()), folder)
+    monkeypatch.setitem(
+        exams.EXAMS, "other_auroc", Exam("grim", "other.csv", "t", "l", "yes", "Another exam of two kinds.")
+    )
+    write(folder, [(GRIM[0], "yes"), (MILD[0], "no")])
+    assert list(outside_exams(Panel(embedder=WordEmbedder()), folder)) == ["grim_auroc"]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Personas: features that tell texts apart are found, joined only where that helps, and judged against controls."""
 
 import tomllib
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from explorer.cache import Cache
 from explorer.dosing import Control
 from explorer.generate import Steering
 from explorer.intervals import auroc
+from explorer.judging import Panel
 from explorer.measuring import Bench, Comparison, Tally, keep_in, read_kept
 from explorer.personas import Persona, as_preset, contrasts, find, joined, verdict, worth
 from explorer.presets import _measured, as_toml
@@ -37,7 +39,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Cache, Any, Any]:
 def bench(world: Any, panel: Any = None, **more: Any) -> Bench:
     cache, model, coder = world
     return Bench(
-        model, Steering(coder, cache.maxima), panel or StubPanel(), "malice", prompts=("Hello", "the king"),
+        model, Steering(coder, cache.maxima), cast(Panel, panel or StubPanel()), "malice", prompts=("Hello", "the king"),
         sampling=SHORT, **more,
     )  # fmt: skip
 
@@ -58,6 +60,21 @@ def test_every_feature_is_ranked_by_one_pass_and_those_that_fire_everywhere_coun
     everywhere[best.feature] = 1.0
     again = contrasts(model, coder, TRAIT, everywhere)
     assert next(c for c in again if c.feature == best.feature).score == 0
+
+
+def test_another_judge_counts_the_same_answers_anew(world, tmp_path):
+    texts, mild = tmp_path / "answers", StubPanel(malice=0.1)
+    first = bench(world, StubPanel(), texts=texts).edits((Edit(1),), 4)
+    said = {path: path.read_text() for path in texts.iterdir()}
+    kept: dict = {}
+    told: list[str] = []
+    other = bench(world, mild, texts=texts, kept=kept, progress=lambda what, *_: told.append(what))
+    assert other.edits((Edit(1),), 4) == replace(first, shown=0, both=0)
+    assert told == []  # nobody answered again
+    assert {path: path.read_text() for path in texts.iterdir()} == said
+    assert other.used == set(kept)
+    bench(world, StubPanel(), texts=texts, kept=kept).edits((Edit(1),), 4)
+    assert len(kept) == 2
 
 
 def test_a_cell_is_measured_once_and_kept_through_a_restart(world, tmp_path):

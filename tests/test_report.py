@@ -1,19 +1,25 @@
 """The report: known answers for autoencoders that keep all or nothing, and figures that are computed once."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from explorer.corpus import write
 from explorer.errors import CacheError
+from explorer.fidelity import Figure
 from explorer.model import LanguageModel
 from explorer.report import HELD_OUT, PRINTED, REPORT, SWEEP, load, printed, report
+from explorer.sae import SparseCoder
+from explorer.traits import Fit
 from tests.helpers import TEXT, tiny_model
 
 HOOK = "blocks.1.hook_resid_post"
+FIT = Fit((0.1,), 0.0, 0.01, 0.97, 0.95, 0.99, (9, 1, 2, 8))
 
 
 @pytest.fixture(scope="module")
@@ -120,11 +126,13 @@ def test_a_persona_is_measured_beside_its_controls_once_and_printed_as_a_row(mod
     from explorer.generate import Steering
     from explorer.presets import Preset
     from explorer.records import Edit
-    from explorer.traits import Fit
     from tests.test_dosing import StubPanel
 
     class Panel(StubPanel):
-        fluency = SimpleNamespace(fitted=Fit((0.1,), 0.0, 0.01, 0.97, 0.95, 0.99, (9, 1, 2, 8)))
+        fluency = SimpleNamespace(fitted=FIT, by_kind={"looped": 0.99})
+
+        def judge_of(self, trait):
+            return SimpleNamespace(fitted=FIT)
 
     push = random_direction(2.0, model.d_model, HOOK, 3, "push")
     some = coder(model, lambda acts: acts)
@@ -139,10 +147,50 @@ def test_a_persona_is_measured_beside_its_controls_once_and_printed_as_a_row(mod
 
     figures = run()
     names = {"base_insults", "cruel_insults", "cruel_fluent", "random_directions_insults", "cruel_undo_insults"}
-    assert names | {"fluency_judge_auroc"} <= figures.keys()
+    assert names | {"fluency_judge_auroc", "malice_judge_auroc", "pirate_judge_auroc"} <= figures.keys()
+    assert "looped 0.990" in figures["fluency_judge_auroc"].meaning
     assert figures["random_directions_insults"].n == "20 answers to open questions, 20 directions pooled"
     assert figures["cruel_fluent"].value == 1.0
     assert "| cruel | insults |" in (world / PRINTED).read_text()
     asked = len(panel.asked)
     assert run() == figures
     assert len(panel.asked) == asked
+    again = replace(persona, edits=(Edit(strength=2.0, direction="push"),))
+    before = set(json.loads((world / REPORT).read_text())["cells"])
+    report(world, model, some, personas=[again], steering=steering, panel=panel, prompts=("Hello",), answers=20)  # type: ignore[arg-type]
+    after = set(json.loads((world / REPORT).read_text())["cells"])
+    assert len(after) == len(before)  # what nobody asks for any more is not kept
+    assert after != before
+
+
+def test_a_preset_that_does_nothing_is_said_to_read_or_neither(model, world: Path):
+    """One that cannot move the answers: whether it reads is asked of the trait's own sentences."""
+    from explorer.generate import Steering
+    from explorer.presets import Preset
+    from explorer.records import Edit
+    from explorer.report import _Reads
+    from tests.helpers_sae import tiny_sae_folder
+
+    sae = SparseCoder.load(tiny_sae_folder(world / "sae"))
+    named: Any = {"d": SimpleNamespace(facts={"auroc": 0.9})}
+    steering = Steering(sae, dict.fromkeys(range(sae.n_features), 1.0), directions=named)
+    reads = _Reads(model, sae)
+    one = Preset("a", "A", "", (Edit(3),), measured={"judge": "malice"})
+    both = replace(one, edits=(Edit(3), Edit(5)))
+    values = [reads.of(replace(one, edits=(Edit(f),)), steering) for f in (3, 5)]
+    assert reads.of(both, steering) == max(values)
+    assert 0 <= min(values) <= max(values) <= 1
+    assert reads.of(replace(one, edits=(Edit(direction="d"),)), steering) == 0.9
+    assert reads.of(replace(one, edits=(Edit(direction="d"),), measured={"judge": "nobody"}), steering) == 0.9
+
+
+def test_whether_a_target_is_met_is_printed(tmp_path: Path):
+    def figure(value: float, target: str) -> Figure:
+        return Figure(value, "9", None, None, None, target, "Means something.")
+
+    assert [figure(0.5, t).met for t in ("at least 0.5", "at least 0.6", "at most 0.5", "at most 0.4", "")] == [
+        True, False, True, False, None,
+    ]  # fmt: skip
+    text = printed("w", {"a": figure(0.5, "at least 0.6"), "b": figure(0.5, "at most 0.6")})
+    assert "| `a` | 0.5000 |  | at least 0.6 | missed |" in text
+    assert "| `b` | 0.5000 |  | at most 0.6 | yes |" in text

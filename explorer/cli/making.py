@@ -188,6 +188,9 @@ def report(
     outside: Annotated[
         Path | None, typer.Option(help="Text from outside; its figures end in _outside, its words go nowhere.")
     ] = None,
+    outside_exams: Annotated[
+        Path | None, typer.Option(help="A folder with HateCheck and iSarcasm, on which the judges are tried.")
+    ] = None,
     model: Annotated[str, typer.Option("--model", "-m", help="Instead of the model that the cache names.")] = "",
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -197,29 +200,28 @@ def report(
     from dataclasses import asdict
 
     from explorer.cache import Cache
-    from explorer.directions import known
-    from explorer.generate import Steering
     from explorer.judging import Panel
+    from explorer.live import attach
     from explorer.presets import load as presets
+    from explorer.report import MET
     from explorer.report import report as compute
-    from explorer.sae import SparseCoder
 
     opened = Cache.open(world)
     with progress("report") as tick:
-        live = _model(model or opened.manifest.model, device, dtype, tick)
-        where = opened.sae_folder or opened.manifest.sae
-        coder = SparseCoder.load(where, device=str(live.device), hook_point=opened.manifest.hook_point)
-        opened.require(model=(live.name, live.fingerprint), sae=(coder.source, coder.fingerprint))
-        steering = Steering(coder, opened.maxima, directions=known(opened))
+        tick("loading the model", None)
+        live = attach(opened, model=model, device=device, dtype=dtype)
         personas = [preset for preset in presets(opened) if preset.bundled and preset.judge]
         figures = compute(
-            world, live, coder, outside=outside, personas=personas, steering=steering, panel=Panel(live), progress=tick
-        )
+            world, live.model, live.coder, outside=outside, exams=outside_exams, personas=personas, steering=live.steering,
+            panel=Panel(live.model), progress=tick,
+        )  # fmt: skip
     if as_json:
         emit_json({name: asdict(figure) for name, figure in figures.items()})
         return
-    rows = [(name, f"{f.value:.4f}", _interval(f.low, f.high), f.target, f.n) for name, f in figures.items()]
-    table(opened.name, ("figure", "value", "95 % interval", "target", "from"), rows, right=("value",))
+    rows = [
+        (name, f"{f.value:.4f}", _interval(f.low, f.high), f.target, MET[f.met], f.n) for name, f in figures.items()
+    ]
+    table(opened.name, ("figure", "value", "95 % interval", "target", "met", "from"), rows, right=("value",))
 
 
 def _signature(corpus: str, limit: int | None) -> str:

@@ -32,7 +32,6 @@ def personas(
 ) -> None:
     """Find what makes the model speak in a persona, and measure it beside controls. Goes on where it was cut off."""
     from explorer.cache import Cache
-    from explorer.directions import known as directions
     from explorer.directions import save
     from explorer.files import write_whole
     from explorer.traits import traits
@@ -41,26 +40,29 @@ def personas(
     if unknown := [name for name in trait or [] if name not in known]:
         raise UsageError(f"There is no trait {unknown[0]!r}", expected=", ".join(known), do="Name one of these")
 
-    from explorer.generate import Steering
     from explorer.judging import Panel
+    from explorer.live import attach
     from explorer.measuring import Bench, keep_in, questions, read_kept
-    from explorer.model import LanguageModel
     from explorer.personas import as_preset, find
     from explorer.presets import as_toml
-    from explorer.sae import SparseCoder
 
     file = (work or cache / ".work" / "personas") / "cells.jsonl"
     with progress("personas") as tick:
         tick("loading the model", None)
-        live = LanguageModel.load(model or opened.manifest.model, device=device, dtype=dtype)
-        where = opened.sae_folder or opened.manifest.sae
-        coder = SparseCoder.load(where, device=str(live.device), hook_point=opened.manifest.hook_point)
-        opened.require(model=(live.name, live.fingerprint), sae=(coder.source, coder.fingerprint))
-        there = directions(opened)
-        steering, panel = Steering(coder, opened.maxima, directions=there), Panel(live)
+        live = attach(opened, model=model, device=device, dtype=dtype)
+        there, panel = live.steering.directions, Panel(live.model)
         kept, found = read_kept(file), []
         for name in trait or known:
-            bench = Bench(live, steering, panel, name, kept=kept, keep=keep_in(file), progress=tick)
+            bench = Bench(
+                live.model,
+                live.steering,
+                panel,
+                name,
+                kept=kept,
+                keep=keep_in(file),
+                texts=file.with_name("answers"),
+                progress=tick,
+            )
             one = find(bench, opened, known[name], candidates=candidates, answers=answers, seed=seed, progress=tick)
             if one.direction and name not in there:
                 save(opened, one.direction)

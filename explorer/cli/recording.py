@@ -35,17 +35,13 @@ def record(
         )
     said = scripts.load(path, opened)  # a mistake in it is told before the model is loaded
 
-    from explorer.model import LanguageModel
+    from explorer.live import attach
     from explorer.recording import record as give
-    from explorer.sae import SparseCoder
 
-    made = opened.manifest
     with progress("loading the model") as tick:
         tick("loading the model", None)
-        model = LanguageModel.load(made.model, device=device, dtype=dtype)
-        coder = SparseCoder.load(opened.sae_folder or made.sae, device=str(model.device), hook_point=made.hook_point)
-        opened.require(model=(model.name, model.fingerprint), sae=(coder.source, coder.fingerprint))
-        where = give(model, coder, opened, said, progress=tick)
+        live = attach(opened, device=device, dtype=dtype)
+        where = give(live.model, live.coder, opened, said, progress=tick)
     answers = scripts.recordings(said, opened)
     if as_json:
         emit_json({"script": str(path), "recordings": str(where), "answers": len(answers)})
