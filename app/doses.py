@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,13 +72,19 @@ def key(engine: "Engine", asked: Asked) -> str:
         "asked": asdict(asked),
         "model": made.model_fingerprint,
         "sae": made.sae_fingerprint,
-        "directions": {
-            name: [known[name].hook_point, known[name].base, _sha(known[name].vector.tobytes())]
-            for name in sorted(named & known.keys())
-        },
+        "directions": {name: known[name].mark for name in sorted(named & known.keys())},
         "traits": {name: _sha(repr(taught[name]).encode()) for name in asked.judges if name in taught},
+        "fluency": _fluency(),
     }
     return _sha(json.dumps(said, sort_keys=True).encode())
+
+
+@cache
+def _fluency() -> str:
+    """What changes with what the fluency judge is fitted on."""
+    from explorer.fluency import sample
+
+    return _sha(repr(sample()).encode())
 
 
 def _sha(data: bytes) -> str:

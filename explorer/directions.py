@@ -4,6 +4,7 @@ A direction is steered like a feature. Its reading is the stream's component alo
 maximum is its own length. So strength 1 is the mean of texts with the trait, in every mode.
 """
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -63,6 +64,12 @@ class Direction:
     def norm(self) -> float:
         """Length of the vector: what its reading is on texts with the trait, on average."""
         return float(np.linalg.norm(self.vector))
+
+    @property
+    def mark(self) -> str:
+        """What changes when it steers or reads otherwise: a hash of where it lies, its vector and its base."""
+        said = f"{self.hook_point} {self.base!r} {self.vector.dtype} ".encode() + self.vector.tobytes()
+        return hashlib.sha256(said).hexdigest()[:16]
 
     @property
     def unit(self) -> np.ndarray:

@@ -6,7 +6,7 @@ figures have no target: they say how far a judge reaches beyond the sentences it
 """
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from explorer.errors import CorpusError
 from explorer.fidelity import Figure
-from explorer.judging import Panel
+from explorer.judging import Panel, judges
 from explorer.traits import auroc_interval, held_out_auroc
 
 
@@ -39,11 +39,11 @@ class Exam:
 
 _HATECHECK = ("hatecheck_test_suite_cases.csv", "test_case", "label_gold", "hateful")
 EXAMS: dict[str, Exam] = {
-    "malice_judge_hatecheck_auroc": Exam(
+    "malice_judge_auroc_hatecheck": Exam(
         "malice", *_HATECHECK, "Malice judge on HateCheck: hateful or not, in matched pairs."
     ),
-    "toxicity_judge_hatecheck_auroc": Exam("toxicity", *_HATECHECK, "Toxicity judge on HateCheck, likewise."),
-    "sarcasm_judge_isarcasm_auroc": Exam(
+    "toxicity_judge_auroc_hatecheck": Exam("toxicity", *_HATECHECK, "Toxicity judge on HateCheck, likewise."),
+    "sarcasm_judge_auroc_isarcasm": Exam(
         "sarcasm",
         "isarcasm_task_A_En_test.csv",
         "text",
@@ -54,37 +54,44 @@ EXAMS: dict[str, Exam] = {
 }
 
 
-def outside_exams(
-    panel: Panel, folder: Path, *, names: Sequence[str] = (), progress: Callable[[str], None] = lambda line: None
-) -> dict[str, Figure]:
-    """The figures of the exams whose file lies in `folder` and whose judge there is.
+def outside_exams(panel: Panel, folder: Path, progress: Callable[[str], None] = lambda line: None) -> dict[str, Figure]:
+    """The figures of all exams.
 
     Args:
-        names: Only these; all by default.
+        folder: Where their files lie.
     Raises:
-        CorpusError: If there is no exam, or a file is not what its exam says.
+        CorpusError: If a file is missing, or not what its exam says.
     """
-    from explorer.judging import judges
-
-    known, found = judges(), {}
-    if not any((folder / exam.file).is_file() for exam in EXAMS.values()):
-        raise CorpusError(
-            f"{folder} holds no exam", expected=" or ".join(sorted({exam.file for exam in EXAMS.values()})),
-            do="Give the folder in which these lie",
-        )  # fmt: skip
-    for name in names or EXAMS:
-        exam = EXAMS[name]
-        if exam.judge not in known or not (folder / exam.file).is_file():
-            continue
+    present(folder)
+    found, known = {}, judges()
+    for name, exam in EXAMS.items():
         progress(f"{name}: reading {exam.file}")
         texts, labels = _read(folder / exam.file, exam)
         said = np.array(panel.score([exam.judge], texts)[exam.judge])
         auroc, positive = held_out_auroc(said, labels), int(labels.sum())
+        yes = said > (known[exam.judge].threshold or 0.0)
+        right, wrong = int(yes[labels == 1].sum()), int(yes[labels == 0].sum())
         found[name] = Figure(
             auroc, f"{len(texts):,} outside texts, {positive:,} of them positive",
-            *auroc_interval(auroc, positive, len(texts) - positive), 0.5, "", exam.help,
+            *auroc_interval(auroc, positive, len(texts) - positive), 0.5, "",
+            f"{exam.help} At its threshold it says {right:,} right yes, {positive - right:,} missed, {wrong:,} wrong yes, "
+            f"{len(texts) - positive - wrong:,} right no.",
         )  # fmt: skip
     return found
+
+
+def present(folder: Path) -> None:
+    """Whether all exams lie in `folder`: asked before anything that takes long.
+
+    Raises:
+        CorpusError: If one is missing.
+    """
+    files = sorted({exam.file for exam in EXAMS.values()})
+    if missing := [file for file in files if not (folder / file).is_file()]:
+        raise CorpusError(
+            f"{folder} lacks {' and '.join(missing)}", expected=f"{' and '.join(files)}, as they are published",
+            do="Give the folder in which these lie",
+        )  # fmt: skip
 
 
 def _read(path: Path, exam: Exam) -> tuple[list[str], np.ndarray]:

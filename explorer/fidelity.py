@@ -1,9 +1,8 @@
 """How well an SAE stands for a model's activations, on documents it was not trained on: the figures, and what one of a report is."""
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,8 +18,28 @@ from explorer.sae import SparseCoder
 from explorer.windows import Windows
 
 COMMAND = "persona-explorer report"
-_TARGET = re.compile(r"at (least|most) ([\d.]+)")
 _LOSS_WINDOWS = 600  # three passes with all logits each: the interval is narrow by then
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a figure is meant to reach.
+
+    Args:
+        limit: The least that it may be, or the most.
+        most: Whether it is the most.
+        what: What the limit is, where it is no mere number.
+    """
+
+    limit: float
+    most: bool = False
+    what: str = ""
+
+    def __str__(self) -> str:
+        return f"at {'most' if self.most else 'least'} {self.limit:.3g}{self.what and f', {self.what}'}"
+
+    def met_by(self, value: float) -> bool:
+        return value <= self.limit if self.most else value >= self.limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +51,10 @@ class Figure:
         n: What it was computed from: how many, and of what.
         low, high: Its 95 % interval; None where it is exact.
         control: The same figure without what it is about; None where there is none.
-        target: What it was meant to reach, "at least 0.95" or "at most 0.06"; "" where it is only reported.
+        target: What it was meant to reach, as people read it; "" where it is only reported.
         meaning: One sentence for people.
         command: What computes it again.
+        met: Whether the target is reached; None where there is none.
     """
 
     value: float
@@ -45,14 +65,11 @@ class Figure:
     target: str
     meaning: str
     command: str = COMMAND
+    met: bool | None = None
 
-    @property
-    def met(self) -> bool | None:
-        """Whether the target is reached; None where there is none."""
-        found = _TARGET.match(self.target)
-        if not found:
-            return None
-        return self.value >= float(found[2]) if found[1] == "least" else self.value <= float(found[2])
+    def aimed(self, target: Target) -> "Figure":
+        """The figure with what it was meant to reach, and whether it does."""
+        return replace(self, target=str(target), met=target.met_by(self.value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +129,15 @@ def fidelity(
     return {
         "variance_explained": Figure(
             explained(total), f"{tokens:,} scored tokens of {len(readings):,} {held} windows", *interval(sums, explained), 0.0,
-            "" if suffix else "at least 0.85", "Share of the activations' variance that the SAE's reconstruction keeps; control: the mean.",
+            "", "Share of the activations' variance that the SAE's reconstruction keeps; control: the mean.",
         ),
         "dead_latents": Figure(
             dead / len(fired), f"{len(fired):,} latents on {tokens:,} scored tokens", *wilson(dead, len(fired)), None,
-            "" if suffix else "at most 0.01", f"Share of latents that fire on no {held} token.",
+            "", f"Share of latents that fire on no {held} token.",
         ),
         "loss_recovered": Figure(
             recovered(with_loss.sum(0)), f"{predicted:,} predicted tokens of {len(with_loss):,} {held} windows",
-            *interval(with_loss, recovered), 0.0, "" if suffix else "at least 0.95",
+            *interval(with_loss, recovered), 0.0, "",
             "Share of the next-token loss between mean ablation (control) and the model that the SAE's reconstruction keeps.",
         ),
     }  # fmt: skip

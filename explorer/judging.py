@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -128,11 +128,12 @@ class Panel:
             return self._fluency
 
     def identity(self, names: Sequence[str]) -> str:
-        """What changes when any of these judges would judge differently: their names, and the fits of those that are fitted."""
+        """What changes when any of these judges would judge differently: their names, their fits, and what the endpoint is asked."""
         known = traits()
         fits = {name: self.judge_of(known[name]).fitted for name in names if name in known}
         fits |= {name: self.fluency.fitted for name in names if name == "fluency"}
-        said = [[name, fits[name].weights if name in fits else ()] for name in names]
+        said: list[Any] = [[name, *((fits[name].weights, fits[name].bias) if name in fits else ())] for name in names]
+        said += [[self.endpoint.url, self.endpoint.model, self.endpoint.question]] if "endpoint" in names else []
         return hashlib.sha256(json.dumps([self.embedder.fingerprint if fits else "", said]).encode()).hexdigest()[:16]
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:

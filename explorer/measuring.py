@@ -176,7 +176,7 @@ class Bench:
             "model": self.model.fingerprint,
             "sae": self.steering.coder.fingerprint if self.steering.coder else "",
             "maxima": {e.feature: self.steering.maxima[e.feature] for p in pushes for e in p.edits if not e.direction},
-            "directions": {name: hashlib.sha256(vectors[name].vector.tobytes()).hexdigest() for name in sorted(named)},
+            "directions": {name: vectors[name].mark for name in sorted(named)},
             "positions": self.steering.positions,
             "sampling": asdict(self.sampling),
             "asked": [([asdict(e) for e in ask.edits], ask.prompt, ask.seed) for ask in asked],

@@ -14,8 +14,8 @@ import numpy as np
 from explorer.corpus import read
 from explorer.dosing import Rate
 from explorer.errors import CacheError
-from explorer.exams import outside_exams
-from explorer.fidelity import Figure, fidelity
+from explorer.exams import EXAMS, outside_exams, present
+from explorer.fidelity import Figure, Target, fidelity
 from explorer.files import write_whole
 from explorer.judging import Panel
 from explorer.measuring import RANDOM, Bench, Comparison
@@ -28,16 +28,25 @@ from explorer.traits import Fit, traits
 if TYPE_CHECKING:
     from explorer.generate import Steering
 
+_PARTS = ("cells", PERSONAS, "examined")
+"""Parts of report.json beside its figures: counts by what they depend on, how presets did, and which judges sat the outside exams."""
 PRINTED, HELD_OUT, SWEEP = "REPORT.md", "heldout.parquet", "sweep.json"
 WORDS = {"malice": "malicious", "sarcasm": "sarcastic", "toxicity": "toxic", "joy": "joyful"}
 """Judge -> what its answers are called in the figures' names; others are called as their judge is."""
-TARGETS: dict[str, str] = {
-    "base": "at most 0.06",
-    "steered": "at least 0.75",
-    "coherent": "at least 0.8",
-    "random": "at most 0.08",
+TARGETS: dict[str, Target] = {
+    "variance_explained": Target(0.85),
+    "loss_recovered": Target(0.95),
+    "dead_latents": Target(0.01, most=True),
+    "judge_auroc": Target(0.95),
+    "base": Target(0.06, most=True),
+    "steered": Target(0.75),
+    "coherent": Target(0.8),
+    "random": Target(0.08, most=True),
 }
-"""What a persona is meant to reach: seldom by itself, mostly when it is pushed, in whole text, and not because of any push."""
+"""What is meant to be reached on the world's own text: by the SAE, by each judge, and by each persona: seldom by itself, mostly when it is
+pushed, in whole text, and not because of any push. The undoing of a persona is held against its own base."""
+MET: dict[bool | None, str] = {True: "met", False: "missed", None: ""}
+"""How a figure's target stands."""
 _ANSWERS = Path(".work") / "answers"  # of the last runs, in the world's folder: another judge counts them anew
 ANSWERED = 120
 """Answers a cell: every open question five times."""
@@ -65,27 +74,39 @@ def report(
         exams: A folder with labelled text that nobody here wrote, which the judges are tried on.
         personas: Presets that name a judge: each is measured beside its controls.
         steering: Needed where there are personas.
-        panel: The judges; without one nothing is judged.
+        panel: The judges; needed where there are personas or exams, and not asked where there are neither.
         prompts: What they are asked; the open questions by default.
         answers: Of each cell.
     Returns:
         All figures.
     Raises:
         CacheError: If the world ships no held-out documents.
+        CorpusError: If an exam is missing, or not what it should be.
     """
     held_out = folder / HELD_OUT
     if not held_out.exists():
         raise CacheError(
             f"There is no {held_out}", expected="the held-out documents", do="Make the world with persona-explorer make"
         )
-    figures, cells, spoken = load(folder), _part(folder, "cells"), _part(folder, PERSONAS)
+    if exams:
+        present(exams)
     key = {"model": model.fingerprint, "sae": coder.fingerprint}
-    if figures and _part(folder, "of") != key:
-        figures, cells, spoken = {}, {}, {}
+    known = _part(folder, "of") == key
+    figures, parts = (
+        (load(folder), {name: _part(folder, name) for name in _PARTS}) if known else ({}, {n: {} for n in _PARTS})
+    )
+    cells, spoken, examined = (parts[name] for name in _PARTS)
+    fresh, used = {name for name in figures if name.removesuffix("_outside") in TARGETS}, set[str]()
 
     def write() -> None:
-        _write(folder, key, figures, cells, spoken)
+        _write(folder, {"of": key, **parts}, figures)
 
+    def add(found: Mapping[str, Figure]) -> None:
+        figures.update(found)
+        fresh.update(found)
+        write()
+
+    figures |= {name: figures[name].aimed(target) for name, target in TARGETS.items() if name in figures}
     corpora = [("", read(held_out, model))] + (
         [("_outside", map(model.begun, read(outside, model)))] if outside else []
     )
@@ -93,19 +114,19 @@ def report(
         if suffix == "" and f"loss_recovered{suffix}" in figures:
             continue
         for name, figure in fidelity(model, coder, list(documents), suffix, progress).items():
-            figures[name + suffix] = figure
-            write()
+            add({name + suffix: figure if suffix else figure.aimed(TARGETS[name])})
             progress(f"{name}{suffix} {figure.value:.4f}")
-    if panel:
-        figures |= _judges(panel)
-        write()
-    if panel and exams:
-        figures |= outside_exams(panel, exams, progress=progress)
-        write()
+    if personas or exams:
+        assert panel is not None
+        add(_judges(panel))
+        judged = {name: panel.identity((exam.judge,)) for name, exam in EXAMS.items()}
+        if exams:
+            add(outside_exams(panel, exams, progress))
+            examined.update(judged)
+        fresh |= {name for name in judged if examined.get(name) == judged[name]}
     if personas:
         assert steering is not None
         assert panel is not None
-        used: set[str] = set()
         reads = _Reads(model, coder)
         for persona in personas:
             bench = Bench(
@@ -116,18 +137,16 @@ def report(
             first = next(p for p in personas if p.judge == persona.judge) is persona
             found = bench.compare(persona.edits, answers)
             used |= bench.used
-            figures |= _persona(persona, found, first)
             spoken[persona.name] = {
                 "edits": persona.spelled, "judge": persona.judge, "n": found.steered.n,
                 "verdict": "causes" if found.causes else verdict(found, reads.of(persona, steering)),
                 **{name: [rate.value, *rate.interval] for name, rate in found.rates.items()},
             }  # fmt: skip
-            write()
-        for stale in cells.keys() - used:  # of presets that are not what they were, or of other judges
-            del cells[stale]
-        gone = spoken.keys() - {persona.name for persona in personas}
-        for name in gone:
-            del spoken[name]
+            add(_persona(persona, found, first))
+    # what nobody measures any more: presets that are gone or not what they were, and judges that would judge otherwise
+    for part, lasting in ((figures, fresh), (cells, used), (spoken, {p.name for p in personas}), (examined, fresh)):
+        for name in part.keys() - lasting:
+            del part[name]
     write()
     return figures
 
@@ -162,10 +181,10 @@ def _judges(panel: Panel) -> dict[str, Figure]:
     more = {"fluency": f" By kind of damage: {kinds}."}
     return {
         f"{name}_judge_auroc": Figure(
-            fit.auroc, f"{sum(fit.confusion)} held-out texts", fit.auroc_low, fit.auroc_high, 0.5, "at least 0.95",
+            fit.auroc, f"{sum(fit.confusion)} held-out texts", fit.auroc_low, fit.auroc_high, 0.5, "",
             f"How well the {name} judge tells apart held-out texts; at .5 it says {fit.confusion[3]} right yes, "
             f"{fit.confusion[2]} missed, {fit.confusion[1]} wrong yes, {fit.confusion[0]} right no.{more.get(name, '')}",
-        )
+        ).aimed(TARGETS["judge_auroc"])
         for name, fit in fits.items()
     }  # fmt: skip
 
@@ -177,8 +196,8 @@ def _persona(persona: Preset, found: Comparison, first: bool) -> dict[str, Figur
     kind = f"answers that the {persona.judge} judge puts above its threshold"
     of = "answers to open questions"
 
-    def figure(rate: Rate, target: str, meaning: str, control: float | None = None, more: str = "") -> Figure:
-        return Figure(rate.value, f"{rate.n} {of}{more}", *rate.interval, control, target, meaning)
+    def figure(rate: Rate, target: Target, meaning: str, control: float | None = None, more: str = "") -> Figure:
+        return Figure(rate.value, f"{rate.n} {of}{more}", *rate.interval, control, "", meaning).aimed(target)
 
     made = (
         {f"base_{word}": figure(found.base.rate, TARGETS["base"], f"Share of {kind}, as the model is.")}
@@ -201,14 +220,10 @@ def _persona(persona: Preset, found: Comparison, first: bool) -> dict[str, Figur
             base, f", {RANDOM} directions pooled",
         ),
         f"{name}_undo_{word}": figure(
-            found.flipped.rate, f"at most {base:.4f}, the base",
+            found.flipped.rate, Target(base, most=True, what="the base"),
             f"Share of {kind}, {pushed} at the other sign; control: the model as it is.", base,
         ),
     }  # fmt: skip
-
-
-MET: dict[bool | None, str] = {True: "yes", False: "missed", None: ""}
-"""How a figure's target stands."""
 
 
 def load(folder: Path) -> dict[str, Figure]:
@@ -228,13 +243,11 @@ def _part(folder: Path, name: str) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")).get(name, {}) if path.exists() else {}
 
 
-def _write(
-    folder: Path, key: dict[str, str], figures: dict[str, Figure], cells: Mapping[str, Any], spoken: Mapping[str, Any]
-) -> None:
-    said = {"of": key, "figures": {n: asdict(f) for n, f in figures.items()}, PERSONAS: spoken, "cells": cells}
+def _write(folder: Path, parts: Mapping[str, Mapping[str, Any]], figures: dict[str, Figure]) -> None:
+    said = {**parts, "figures": {name: asdict(figure) for name, figure in figures.items()}}
     for name, text in (
         (REPORT, json.dumps(said, indent=1) + "\n"),
-        (PRINTED, printed(folder.resolve().name, figures, _sweep(folder), spoken)),
+        (PRINTED, printed(folder.resolve().name, figures, _sweep(folder), parts[PERSONAS])),
     ):
         write_whole(folder / name, text)
 

@@ -32,7 +32,8 @@ def test_an_exam_is_a_figure_without_a_target(folder):
     write(folder, [(text, "yes") for text in GRIM] + [(text, "no") for text in MILD])
     figure = outside_exams(Panel(embedder=WordEmbedder()), folder)["grim_auroc"]
     assert figure.value == 1
-    assert figure.target == ""
+    assert (figure.target, figure.met) == ("", None)
+    assert "8 right yes, 0 missed, 0 wrong yes, 8 right no" in figure.meaning
     assert figure.n == "16 outside texts, 8 of them positive"
 
 
@@ -41,14 +42,13 @@ def test_labels_the_other_way_round_are_reported_as_they_are(folder):
     assert outside_exams(Panel(embedder=WordEmbedder()), folder)["grim_auroc"].value == 0
 
 
-def test_an_exam_whose_file_is_not_there_is_left_out_and_a_folder_without_any_is_refused(folder, monkeypatch):
-    with pytest.raises(CorpusError, match=r"holds no exam.*exam\.csv"):
+def test_missing_files_are_named_and_nothing_is_left_out_in_silence(folder, monkeypatch):
+    with pytest.raises(CorpusError, match=r"lacks exam\.csv.*expected exam\.csv"):
         outside_exams(Panel(embedder=WordEmbedder()), folder)
-    monkeypatch.setitem(
-        exams.EXAMS, "other_auroc", Exam("grim", "other.csv", "t", "l", "yes", "Another exam of two kinds.")
-    )
     write(folder, [(GRIM[0], "yes"), (MILD[0], "no")])
-    assert list(outside_exams(Panel(embedder=WordEmbedder()), folder)) == ["grim_auroc"]
+    monkeypatch.setitem(exams.EXAMS, "other_auroc", Exam("grim", "other.csv", "t", "l", "yes", "Another exam."))
+    with pytest.raises(CorpusError, match=r"lacks other\.csv\."):
+        outside_exams(Panel(embedder=WordEmbedder()), folder)
 
 
 @pytest.mark.parametrize(
@@ -65,4 +65,4 @@ def test_a_file_that_is_no_exam_is_said(folder, rows, columns, message):
 
 
 def test_every_exam_explains_itself():
-    assert all(len(exam.help) > 10 and name.endswith("_auroc") for name, exam in EXAMS.items())
+    assert all(len(exam.help) > 10 and f"{exam.judge}_judge_auroc_" in name for name, exam in EXAMS.items())

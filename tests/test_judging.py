@@ -1,10 +1,12 @@
 """The contract that every judge keeps, and what single judges say."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
-from explorer import packaged
+from explorer import judging, packaged
+from explorer.endpoint import Endpoint
 from explorer.errors import JudgeError
 from explorer.judging import JUDGES, Panel, judges
 from explorer.traits import save_trait
@@ -126,3 +128,16 @@ def test_lexical_judges_load_nothing():
     panel = Panel()
     panel.score([name for name, judge in JUDGES.items() if judge.needs == "nothing"], ["text"])
     assert panel._embedder is None
+
+
+def test_what_changes_a_judge_changes_its_identity(monkeypatch):
+    panel = Panel(embedder=WordEmbedder(), endpoint=Endpoint("http://one/v1", "small"))
+    other = Panel(embedder=WordEmbedder(), endpoint=Endpoint("http://one/v1", "large"))
+    assert panel.identity(["insults"]) == other.identity(["insults"]) != panel.identity(["loops"])
+    assert panel.identity(["endpoint"]) != other.identity(["endpoint"])
+    before, trait = {"grim": grim()}, grim()
+    monkeypatch.setattr(judging, "traits", lambda: before)
+    first = panel.identity(["grim"])
+    assert first == other.identity(["grim"])
+    monkeypatch.setattr(judging, "traits", lambda: {"grim": replace(trait, positive=trait.positive[:6])})
+    assert panel.identity(["grim"]) != first

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from explorer.cache import Cache
+from explorer.directions import random_direction
 from explorer.dosing import Control
 from explorer.generate import Steering
 from explorer.intervals import auroc
 from explorer.judging import Panel
 from explorer.measuring import Bench, Comparison, Tally, keep_in, read_kept
-from explorer.personas import Persona, as_preset, contrasts, find, joined, verdict, worth
+from explorer.personas import READS, Persona, as_preset, contrasts, find, joined, verdict, worth
 from explorer.presets import _measured, as_toml
 from explorer.records import Edit, Sampling
 from explorer.traits import Trait
@@ -91,6 +92,18 @@ def test_a_cell_is_measured_once_and_kept_through_a_restart(world, tmp_path):
     assert len(read_kept(file)) == 2
 
 
+def test_a_direction_that_lies_elsewhere_or_is_counted_from_elsewhere_is_measured_again(world):
+    _, model, _ = world
+    one, panel = bench(world), StubPanel()
+    one.panel = panel  # type: ignore[assignment]
+    push = random_direction(2.0, model.d_model, "blocks.1.hook_resid_post", 3, "push")
+    others = (push, replace(push, base=1.0), replace(push, hook_point="blocks.0.hook_resid_post"), push)
+    for direction in others:
+        one.steering = replace(one.steering, directions={"push": direction})
+        one.edits((Edit(direction="push"),), 4)
+    assert len(panel.asked) == 3
+
+
 def test_pooled_pushes_share_the_answers_and_the_questions_evenly(world):
     one, panel = bench(world), StubPanel()
     one.panel = panel  # type: ignore[assignment]
@@ -103,7 +116,9 @@ def test_a_persona_is_found_and_measured_beside_all_its_controls(world):
     found = find(bench(world), cache, TRAIT, candidates=2, strengths=(1.0,), answers=20)
     assert found.edits
     assert found.found.random.n == 20
-    assert found.verdict == "only reads" or found.reads < 0.8  # every answer, random or not, is malicious to this panel
+    assert (
+        found.verdict == "only reads" or found.reads < READS
+    )  # every answer, random or not, is malicious to this panel
     entry = tomllib.loads(as_toml([as_preset(found, "Who are you?")], "Found"))["preset"][0]
     assert _measured(entry["measured"])["steered"][0] == 1.0
     assert {e.get("feature", e.get("direction")) for e in entry["edits"]} == {

@@ -1,6 +1,8 @@
 """The report: known answers for autoencoders that keep all or nothing, and figures that are computed once."""
 
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,14 +11,20 @@ from typing import Any
 import pytest
 import torch
 
+from explorer import dosing, exams, measuring
 from explorer.corpus import write
-from explorer.errors import CacheError
-from explorer.fidelity import Figure
+from explorer.directions import random_direction
+from explorer.errors import CacheError, CorpusError
+from explorer.fidelity import Figure, Target
+from explorer.generate import Steering
 from explorer.model import LanguageModel
+from explorer.presets import Preset
+from explorer.records import Edit
 from explorer.report import HELD_OUT, PRINTED, REPORT, SWEEP, load, printed, report
 from explorer.sae import SparseCoder
 from explorer.traits import Fit
 from tests.helpers import TEXT, tiny_model
+from tests.test_dosing import StubPanel
 
 HOOK = "blocks.1.hook_resid_post"
 FIT = Fit((0.1,), 0.0, 0.01, 0.97, 0.95, 0.99, (9, 1, 2, 8))
@@ -121,53 +129,145 @@ def test_the_sweep_is_printed_as_a_table(tmp_path: Path):
     assert f"| `{HOOK}` | 4,096 | 32 | 300 | 0.751 | 0.012 |" in printed("w", {}, [run])
 
 
-def test_a_persona_is_measured_beside_its_controls_once_and_printed_as_a_row(model, world: Path, tmp_path: Path):
-    from explorer.directions import random_direction
-    from explorer.generate import Steering
-    from explorer.presets import Preset
-    from explorer.records import Edit
-    from tests.test_dosing import StubPanel
+class Panel(StubPanel):
+    """Says of each cell's answers in turn how malicious they are; every judge's fit is the same."""
 
-    class Panel(StubPanel):
-        fluency = SimpleNamespace(fitted=FIT, by_kind={"looped": 0.99})
+    name = "judge"
+    fluency = SimpleNamespace(fitted=FIT, by_kind={"looped": 0.99})
 
-        def judge_of(self, trait):
-            return SimpleNamespace(fitted=FIT)
+    def __init__(self, *malice: float, breaks_at: int = 1000) -> None:
+        super().__init__(malice[0])
+        self.each, self.breaks_at = malice, breaks_at
 
-    push = random_direction(2.0, model.d_model, HOOK, 3, "push")
-    some = coder(model, lambda acts: acts)
-    steering = Steering(some, {}, directions={"push": push})  # type: ignore[arg-type]
-    persona = Preset("cruel", "Cruel", "", (Edit(direction="push"),), bundled=True, measured={"judge": "insults"})
-    panel = Panel()
+    def identity(self, names: Any) -> str:
+        return self.name
 
-    def run() -> dict:
+    def judge_of(self, trait: object) -> SimpleNamespace:
+        return SimpleNamespace(fitted=FIT)
+
+    def score(self, names: Any, texts: Any, prompts: Any = None) -> Any:
+        if len(self.asked) == self.breaks_at:
+            raise KeyboardInterrupt
+        self.malice = self.each[len(self.asked) % len(self.each)]
+        return super().score(names, texts, prompts)
+
+
+CAUSED = (0.1, 0.9, 0.1, 0.1)
+"""How malicious the base is, and what is steered, the random directions and the other sign."""
+
+
+@pytest.fixture
+def persona(model: LanguageModel) -> Callable[..., dict[str, Figure]]:
+    """Computes a report with one preset that turns one direction."""
+    push = replace(random_direction(2.0, model.d_model, HOOK, 3, "push"), facts={"auroc": 0.6})
+    some: Any = coder(model, lambda acts: acts)
+
+    def run(
+        world: Path, panel: Any, *, strength: float = 1.0, auroc: float = 0.6, name: str = "cruel", **more: Any
+    ) -> Any:
+        steering = Steering(some, {}, directions={"push": replace(push, facts={"auroc": auroc})})
+        edits = (Edit(strength=strength, direction="push"),)
+        preset = Preset(name, "Cruel", "", edits, bundled=True, measured={"judge": "malice"})
         return report(
-            world, model, some, personas=[persona], steering=steering, panel=panel, prompts=("Hello",), answers=20,  # type: ignore[arg-type]
-        )  # fmt: skip
+            world,
+            model,
+            some,
+            personas=[preset],
+            steering=steering,
+            panel=panel,
+            prompts=("Hello",),
+            answers=20,
+            **more,
+        )
 
-    figures = run()
-    names = {"base_insults", "cruel_insults", "cruel_fluent", "random_directions_insults", "cruel_undo_insults"}
-    assert names | {"fluency_judge_auroc", "malice_judge_auroc", "pirate_judge_auroc"} <= figures.keys()
+    return run
+
+
+def said(world: Path) -> dict[str, Any]:
+    return json.loads((world / REPORT).read_text())
+
+
+def test_a_persona_is_measured_beside_its_controls_once_and_printed_as_a_row(persona, world: Path):
+    panel = Panel(*CAUSED)
+    figures = persona(world, panel)
+    assert {n: figures[n].value for n in ("base_malicious", "cruel_malicious", "random_directions_malicious", "cruel_fluent")} == {
+        "base_malicious": 0, "cruel_malicious": 1, "random_directions_malicious": 0, "cruel_fluent": 1,
+    }  # fmt: skip
+    assert {"cruel_undo_malicious", "fluency_judge_auroc", "malice_judge_auroc", "pirate_judge_auroc"} <= figures.keys()
     assert "looped 0.990" in figures["fluency_judge_auroc"].meaning
-    assert figures["random_directions_insults"].n == "20 answers to open questions, 20 directions pooled"
-    assert figures["cruel_fluent"].value == 1.0
-    assert "| cruel | insults |" in (world / PRINTED).read_text()
+    assert figures["random_directions_malicious"].n == "20 answers to open questions, 20 directions pooled"
+    assert "| cruel | malicious |" in (world / PRINTED).read_text()
     asked = len(panel.asked)
-    assert run() == figures
+    assert persona(world, panel) == figures
     assert len(panel.asked) == asked
-    again = replace(persona, edits=(Edit(strength=2.0, direction="push"),))
-    before = set(json.loads((world / REPORT).read_text())["cells"])
-    report(world, model, some, personas=[again], steering=steering, panel=panel, prompts=("Hello",), answers=20)  # type: ignore[arg-type]
-    after = set(json.loads((world / REPORT).read_text())["cells"])
-    assert len(after) == len(before)  # what nobody asks for any more is not kept
-    assert after != before
+
+
+def test_a_report_that_was_cut_off_goes_on_and_says_the_same(persona, world: Path, tmp_path: Path, monkeypatch):
+    whole = tmp_path / "whole"
+    shutil.copytree(world, whole)
+    expected, asked = persona(whole, Panel(*CAUSED)), []
+    monkeypatch.setattr(measuring, "written", lambda *a, **k: asked.append(a) or dosing.written(*a, **k))
+    with pytest.raises(KeyboardInterrupt):
+        persona(world, Panel(*CAUSED, breaks_at=2))  # the third cell is answered and not judged
+    assert len(asked) == 3
+    assert persona(world, Panel(*CAUSED[2:])) == expected
+    assert len(asked) == 4
+    assert said(world) == said(whole)
+
+
+def test_another_judge_counts_anew_without_another_answer(persona, world: Path, monkeypatch):
+    persona(world, Panel(*CAUSED))
+    monkeypatch.setattr(measuring, "written", None)
+    strict = Panel(0.2)
+    strict.name = "another judge"
+    assert persona(world, strict)["cruel_malicious"].value == 0
+    assert all(key.endswith("-another judge") for key in said(world)["cells"])
+
+
+def test_what_nobody_measures_any_more_is_not_kept(persona, world: Path):
+    persona(world, Panel(*CAUSED))
+    before = said(world)["cells"]
+    persona(world, Panel(*CAUSED), strength=2.0)
+    assert len(said(world)["cells"]) == len(before)
+    assert set(said(world)["cells"]) != set(before)
+    figures = persona(world, Panel(*CAUSED), name="grim")
+    assert {"grim_malicious", "variance_explained", "base_malicious"} <= figures.keys()
+    assert not [name for name in figures if name.startswith("cruel")]
+    assert list(said(world)["personas"]) == ["grim"]
+
+
+@pytest.mark.parametrize(
+    ("malice", "auroc", "verdict"),
+    [(CAUSED, 0.6, "causes"), ((0.9,), 0.76, "only reads"), ((0.9,), 0.74, "neither"), ((0.1,), 0.9, "only reads")],
+)
+def test_a_preset_causes_or_only_reads_or_neither(persona, world: Path, malice, auroc, verdict):
+    persona(world, Panel(*malice), auroc=auroc)
+    assert said(world)["personas"]["cruel"]["verdict"] == verdict
+    assert f" {verdict} |" in (world / PRINTED).read_text()
+
+
+def test_outside_exams_are_asked_first_and_kept_as_long_as_their_judge_is_the_same(
+    persona, world: Path, tmp_path: Path, monkeypatch
+):
+    exam = exams.Exam("malice", "exam.csv", "text", "label", "1", "An exam.")
+    monkeypatch.setattr("explorer.exams.EXAMS", {"malice_judge_auroc_exam": exam})
+    monkeypatch.setattr("explorer.report.EXAMS", exams.EXAMS)
+    with pytest.raises(CorpusError, match="lacks exam"):
+        persona(world, Panel(0.9), exams=tmp_path)
+    assert not (world / REPORT).exists()
+    (tmp_path / "exam.csv").write_text("text,label\nI plot,1\nI bake,0\n")
+    steady = Panel(0.9)
+    found = persona(world, steady, exams=tmp_path)["malice_judge_auroc_exam"]
+    assert found.n == "2 outside texts, 1 of them positive"
+    assert found.value == 0.5
+    assert "I plot" not in (world / REPORT).read_text() + (world / PRINTED).read_text()
+    assert persona(world, steady)["malice_judge_auroc_exam"] == found
+    steady.name = "another judge"
+    assert "malice_judge_auroc_exam" not in persona(world, steady)
 
 
 def test_a_preset_that_does_nothing_is_said_to_read_or_neither(model, world: Path):
     """One that cannot move the answers: whether it reads is asked of the trait's own sentences."""
-    from explorer.generate import Steering
-    from explorer.presets import Preset
-    from explorer.records import Edit
     from explorer.report import _Reads
     from tests.helpers_sae import tiny_sae_folder
 
@@ -184,13 +284,28 @@ def test_a_preset_that_does_nothing_is_said_to_read_or_neither(model, world: Pat
     assert reads.of(replace(one, edits=(Edit(direction="d"),), measured={"judge": "nobody"}), steering) == 0.9
 
 
-def test_whether_a_target_is_met_is_printed(tmp_path: Path):
-    def figure(value: float, target: str) -> Figure:
-        return Figure(value, "9", None, None, None, target, "Means something.")
-
-    assert [figure(0.5, t).met for t in ("at least 0.5", "at least 0.6", "at most 0.5", "at most 0.4", "")] == [
-        True, False, True, False, None,
-    ]  # fmt: skip
-    text = printed("w", {"a": figure(0.5, "at least 0.6"), "b": figure(0.5, "at most 0.6")})
+def test_whether_a_target_is_met_is_printed_and_kept(tmp_path: Path):
+    figure = Figure(0.5, "9", None, None, None, "", "Means something.")
+    targets = (Target(0.5), Target(0.6), Target(0.5, most=True), Target(0.4, most=True))
+    assert [figure.aimed(target).met for target in targets] == [True, False, True, False]
+    text = printed("w", {"a": figure.aimed(Target(0.6)), "b": figure.aimed(Target(0.6, most=True)), "c": figure})
     assert "| `a` | 0.5000 |  | at least 0.6 | missed |" in text
-    assert "| `b` | 0.5000 |  | at most 0.6 | yes |" in text
+    assert "| `b` | 0.5000 |  | at most 0.6 | met |" in text
+    assert "| `c` | 0.5000 |  |  |  |" in text
+
+
+def test_a_share_that_equals_the_base_is_no_miss_however_the_base_is_rounded():
+    third = Figure(1 / 30, "30", None, None, None, "", "")
+    assert third.aimed(Target(1 / 30, most=True, what="the base")).met
+    assert third.aimed(Target(1 / 30, most=True, what="the base")).target == "at most 0.0333, the base"
+
+
+def test_a_report_that_was_written_before_targets_were_kept_is_read_and_aimed(model, world: Path):
+    some: Any = coder(model, lambda acts: acts)
+    report(world, model, some)
+    old = said(world)
+    for entry in old["figures"].values():
+        del entry["met"]
+    (world / REPORT).write_text(json.dumps(old))
+    assert load(world)["variance_explained"].met is None
+    assert report(world, model, some)["variance_explained"].met

@@ -1,7 +1,6 @@
 """Write the README's table of figures from report.json and benchmarks/results.json: no number is typed by hand."""
 
 import json
-import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -16,6 +15,20 @@ SHOWN = (
     (REPORT, "dead_latents", "Share of latents that never fire on held-out documents"),
     (REPORT, "variance_explained_outside", "Variance explained on text from outside"),
     (REPORT, "loss_recovered_outside", "Loss recovered on text from outside"),
+    (REPORT, "base_malicious", "Malicious answers to open questions, the model as it is"),
+    (REPORT, "cruel_malicious", "Malicious answers with the preset Cruel"),
+    (REPORT, "cruel_fluent", "Coherent answers with the preset Cruel"),
+    (REPORT, "random_directions_malicious", "Malicious answers with random directions of the same length"),
+    (REPORT, "cruel_undo_malicious", "Malicious answers with the preset Cruel at the other sign"),
+    (REPORT, "malice_judge_auroc", "Malice judge on held-out sentences, AUROC"),
+    (REPORT, "sarcasm_judge_auroc", "Sarcasm judge, likewise"),
+    (REPORT, "joy_judge_auroc", "Joy judge, likewise"),
+    (REPORT, "toxicity_judge_auroc", "Toxicity judge, likewise"),
+    (REPORT, "pirate_judge_auroc", "Pirate judge, likewise"),
+    (REPORT, "fluency_judge_auroc", "Fluency judge on held-out texts, intact or broken, AUROC"),
+    (REPORT, "malice_judge_auroc_hatecheck", "Malice judge on HateCheck, which nobody here wrote, AUROC"),
+    (REPORT, "toxicity_judge_auroc_hatecheck", "Toxicity judge on HateCheck, likewise"),
+    (REPORT, "sarcasm_judge_auroc_isarcasm", "Sarcasm judge on iSarcasm, likewise"),
     (RESULTS, "build_marginal_ratio", "Building all statistics, over a plain forward pass and one encode"),
     (RESULTS, "steer_pair_ratio", "Speed of baseline and steered answer together, over one plain Hugging Face row"),
     (RESULTS, "sweep_ten_ratio", "Time of nine strengths and a baseline together, over one plain Hugging Face row"),
@@ -54,13 +67,7 @@ def read(path: Path) -> dict:
 def target(entry: dict) -> str:
     found = entry.get("target")
     words = "" if found is None else found if isinstance(found, str) else short(found)
-    return f"{words} (missed)" if missed(entry["value"], words) else words
-
-
-def missed(value: float, words: str) -> bool:
-    """Whether a value misses what was asked for: "at least 0.9", or "at most 2"."""
-    found = re.match(r"at (least|most) ([\d.]+)", words)
-    return bool(found) and (value < float(found[2]) if found[1] == "least" else value > float(found[2]))
+    return f"{words} (missed)" if entry.get("met") is False else words
 
 
 def short(value: object) -> str:

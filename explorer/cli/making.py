@@ -191,6 +191,7 @@ def report(
     outside_exams: Annotated[
         Path | None, typer.Option(help="A folder with HateCheck and iSarcasm, on which the judges are tried.")
     ] = None,
+    answers: Annotated[int, typer.Option(min=1, help="Of each cell of a persona.")] = 120,
     model: Annotated[str, typer.Option("--model", "-m", help="Instead of the model that the cache names.")] = "",
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -213,7 +214,7 @@ def report(
         personas = [preset for preset in presets(opened) if preset.bundled and preset.judge]
         figures = compute(
             world, live.model, live.coder, outside=outside, exams=outside_exams, personas=personas, steering=live.steering,
-            panel=Panel(live.model), progress=tick,
+            panel=Panel(live.model), answers=answers, progress=tick,
         )  # fmt: skip
     if as_json:
         emit_json({name: asdict(figure) for name, figure in figures.items()})
