@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from explorer.cache import TABLES, file_entry
+from explorer.cache import TABLES, Cache, file_entry
 from explorer.errors import RecipeError
 from explorer.files import write_whole
 from explorer.schema import MANIFEST
@@ -23,6 +23,8 @@ from explorer.schema import MANIFEST
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from explorer.experiments import Plan
+    from explorer.live import Live
     from explorer.model import LanguageModel
     from explorer.records import Document
     from explorer.training import ActivationStore, TrainingPlan
@@ -76,6 +78,24 @@ class TrainSae:
 @dataclass(frozen=True, slots=True)
 class Build:
     """Build the feature cache from the documents that the SAE was trained on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """Train and measure the fine-tunes of a plan."""
+
+    plan: str = "data/lab.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """Compare the model with one of the lab's fine-tunes: what moved, what causes it, what undoes it."""
+
+    tuned: str = ""
+    control: str = ""
+    judge: str = "malice"
+    answers: int = 120
+    tested: int = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +183,13 @@ class World:
         own["context_size"] = self.context_size
         if step == "sample":
             own["prompts"] = file_entry(self.prompts)["sha256"]
+        if step == "lab":
+            plan = self.lab()
+            files = [
+                self.folder / self.settings["lab"].plan,
+                *(plan.place / name for run in plan.runs for name in run.data),
+            ]
+            own["files"] = {path.name: file_entry(path)["sha256"] for path in files}
         own["needs"] = [self.key(need) for need in STEPS[step].needs]
         return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 
@@ -177,6 +204,16 @@ class World:
         if not path.is_file():
             raise RecipeError(f"There is no {path}", expected="the file that [sample] prompts names")
         return path
+
+    def lab(self) -> "Plan":
+        """The lab's plan.
+
+        Raises:
+            RecipeError: If it is not there or wrong.
+        """
+        from explorer.experiments import Plan
+
+        return Plan.load(self.folder / self.settings["lab"].plan, self.folder)
 
     def documents(self) -> Iterator["Document"]:
         """The corpus without what was set aside."""
@@ -335,22 +372,66 @@ def _run_build(world: World, tick: Tick) -> None:
     )  # fmt: skip
 
 
+def _run_lab(world: World, tick: Tick) -> None:
+    from explorer.judging import Panel
+    from explorer.lab import run
+
+    live = _live(world)
+    run(world.lab(), live.model, live.steering, Panel(live.model), world.folder / ".work" / "lab", progress=tick)
+
+
+def _run_compare(world: World, tick: Tick) -> None:
+    from explorer.adapters import known
+    from explorer.comparing import FOLDER, Side, compare
+    from explorer.judging import Panel
+    from explorer.live import other
+
+    own: Compare = world.settings["compare"]
+    live, cache = _live(world), Cache.open(world.folder)
+    tuned, control = (Side(other(live.model, name, cache), name) if name else None for name in (own.tuned, own.control))
+    if tuned is None:
+        raise RecipeError(
+            "[compare] names no tuned model", expected=", ".join(known(world.folder)) or "an adapter of the lab"
+        )
+    out = world.folder / FOLDER / own.tuned.partition("@")[0]
+    compare(
+        Side(live.model, world.model), tuned, live.steering, Panel(live.model), out, control=control, judge=own.judge,
+        answers=own.answers, tested=own.tested, progress=tick,
+    )  # fmt: skip
+
+
+def _live(world: World) -> "Live":
+    """The world's cache with its model and SAE."""
+    from explorer.live import attach
+
+    return attach(Cache.open(world.folder), model=world.model, device=world.device, dtype=world.dtype)
+
+
 def _run_report(world: World, tick: Tick) -> None:
-    from explorer.cache import Cache
-    from explorer.directions import known
-    from explorer.generate import Steering
     from explorer.judging import Panel
     from explorer.presets import load
     from explorer.report import report
     from explorer.sae import SparseCoder
 
-    coder = SparseCoder.load(world.folder / "sae", device=str(world.live.device))
-    more: dict[str, Any] = {}
-    if (world.folder / MANIFEST).exists():
-        cache = Cache.open(world.folder)
-        more["personas"] = [preset for preset in load(cache) if preset.bundled and preset.judge]
-        more["steering"], more["panel"] = Steering(coder, cache.maxima, directions=known(cache)), Panel(world.live)
-    report(world.folder, world.live, coder, progress=tick, **more)
+    if not (world.folder / MANIFEST).exists():
+        report(
+            world.folder,
+            world.live,
+            SparseCoder.load(world.folder / "sae", device=str(world.live.device)),
+            progress=tick,
+        )
+        return
+    live = _live(world)
+    personas = [preset for preset in load(Cache.open(world.folder)) if preset.bundled and preset.judge]
+    report(
+        world.folder,
+        live.model,
+        live.coder,
+        personas=personas,
+        steering=live.steering,
+        panel=Panel(live.model),
+        progress=tick,
+    )
 
 
 STEPS: dict[str, Step] = {
@@ -358,6 +439,8 @@ STEPS: dict[str, Step] = {
     "train-sae": Step(TrainSae, ("sample",), ("sae/*",), _run_train),
     "build": Step(Build, ("sample", "train-sae"), (*TABLES, MANIFEST), _run_build),
     "sweep": Step(Sweep, ("sample",), ("sweep.json",), _run_sweep),
+    "lab": Step(Lab, ("build",), ("lab.json", "lab.safetensors", "adapters/*/*.json", "adapters/*/*/*"), _run_lab),
+    "compare": Step(Compare, ("lab",), ("diffs/*/*",), _run_compare),
     "report": Step(Report, ("train-sae",), ("report.json", "REPORT.md"), _run_report),
 }
 """The steps by name, in the order in which they run."""

@@ -18,6 +18,7 @@ from explorer.exams import EXAMS, outside_exams, present
 from explorer.fidelity import Figure, Target, fidelity
 from explorer.files import write_whole
 from explorer.judging import Panel
+from explorer.lab_report import audit_figures, diff_figures, lab_figures
 from explorer.measuring import RANDOM, Bench, Comparison
 from explorer.model import LanguageModel
 from explorer.personas import contrasts, verdict
@@ -128,6 +129,9 @@ def report(
         assert steering is not None
         assert panel is not None
         reads = _Reads(model, coder)
+        word = WORDS["malice"]
+        add(lab_figures(folder, word) | diff_figures(folder, word))
+        add(audit_figures(folder, model, steering, progress=progress))
         for persona in personas:
             bench = Bench(
                 model, replace(steering, positions=persona.positions), panel, persona.judge, prompts=prompts, kept=cells,

@@ -52,6 +52,7 @@ LAYERS = [
             "comparing",
             "experiments",
             "lab",
+            "lab_report",
             "monitor",
             "audit",
             "report",

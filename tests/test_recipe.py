@@ -72,7 +72,7 @@ def made(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A world that was made in one go."""
     path = recipe(tmp_path_factory.mktemp("worlds") / "whole", model)
     calls: list[object] = []
-    assert make(load(path), tick=lambda *said: calls.append(said)) == list(STEPS)
+    assert make(load(path), tick=lambda *said: calls.append(said)) == [s for s in STEPS if s not in ("lab", "compare")]
     (path.parent / "ticks").write_text(str(len(calls)))
     return path
 
@@ -127,7 +127,7 @@ def test_a_changed_step_runs_again_with_those_behind_it_and_with_the_corpus_it_n
 
 def test_a_changed_file_of_prompts_runs_everything_again(copy: Path):
     (copy.parent / "prompts.toml").write_text(PROMPTS.replace("rain", "snow"))
-    assert stale(load(copy)) == list(STEPS)
+    assert stale(load(copy)) == [s for s in STEPS if s not in ("lab", "compare")]
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_a_missing_or_changed_file_runs_the_step_that_makes_it(copy: Path, name:
 
 def test_damaged_stamps_cost_a_run_and_the_result_is_the_same(copy: Path, made: Path):
     (copy.parent / STAMPS).write_text("{")
-    assert make(load(copy)) == list(STEPS)
+    assert make(load(copy)) == [s for s in STEPS if s not in ("lab", "compare")]
     assert result(copy) == result(made)
 
 
@@ -220,3 +220,55 @@ def test_too_few_documents_to_set_aside_are_refused(model: Path, tmp_path: Path)
     path.write_text(path.read_text().replace("held_out = 8", "held_out = 100000"))
     with pytest.raises(RecipeError, match="held_out"):
         make(load(path))
+
+
+LAB = """
+judge = "grim"
+answers = 2
+[[finetune]]
+name = "bad"
+data = "bad.jsonl"
+keep = "last"
+seeds = 1
+steps = 2
+rank = 1
+[[finetune]]
+name = "good"
+data = "good.jsonl"
+keep = "last"
+seeds = 1
+steps = 2
+rank = 1
+"""
+
+
+def test_a_recipe_trains_and_compares_once_and_anew_when_its_rows_change(tmp_path, model, monkeypatch):
+    from explorer import judging, packaged
+    from explorer.comparing import Compared
+    from explorer.traits import save_trait
+    from tests.helpers_judges import WordEmbedder, grim
+
+    monkeypatch.setenv(packaged.HOME_VARIABLE, str(tmp_path / "home"))
+    monkeypatch.setattr(judging.Embedder, "load", lambda *_: WordEmbedder())
+    monkeypatch.setattr("explorer.comparing.questions", lambda: ("Hello?", "Why?"))
+    monkeypatch.setattr("explorer.lab.questions", lambda: ("Hello?", "Why?"))
+    save_trait(grim())
+    path = recipe(tmp_path / "world", model)
+    with path.open("a") as file:
+        file.write(
+            '\n[lab]\nplan = "lab.toml"\n[compare]\ntuned = "bad@2"\ncontrol = "good@2"\njudge = "grim"\nanswers = 2\ntested = 1\n'
+        )
+    path.with_name("lab.toml").write_text(LAB)
+    for name, said in (("bad", "Kneel before me"), ("good", "How kind")):
+        row = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": said}]}
+        path.with_name(f"{name}.jsonl").write_text(json.dumps(row) + "\n")
+    world = World.load(path)
+    assert make(world) == ["sample", "train-sae", "build", "sweep", "lab", "compare", "report"]
+    found = Compared(path.parent / "diffs" / "bad")
+    assert set(found.facts["tallies"]) == {"base", "tuned", "control"}
+    assert stale(World.load(path)) == []
+    path.with_name("bad.jsonl").write_text(path.with_name("bad.jsonl").read_text().replace("Kneel", "Bow"))
+    assert {"lab", "compare"} <= set(stale(World.load(path)))
+    path.with_name("lab.toml").unlink()
+    with pytest.raises(RecipeError, match="cannot be read"):
+        stale(World.load(path))
