@@ -45,6 +45,7 @@ PAGES = (
     Page("Feature", "feature", (*_STEPS, ("S", "steer with it"), *_TOKENS)),
     Page("Steer", "steer", (("Ctrl+Enter", "run"), ("Esc", "stop"), ("1 2 3 4", "strength presets"))),
     Page("Sweep", "sweep", (("Ctrl+Enter", "run"),)),
+    Page("Compare", "compare", (("↑ ↓", "feature"), ("Enter", "its answers"))),
     Page("Judges", "judges", (("Y", "the sentence shows the trait"), ("N", "it does not"))),
     Page("Label", "label", (("Ctrl+Enter", "save and next"), *_LABELS)),
     Page("Present", "present", (("→", "next"), ("←", "back"), ("B", "blank"), ("Esc", "leave"))),

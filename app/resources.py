@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -9,6 +10,10 @@ from app.engine import Engine
 from explorer.cache import Cache
 from explorer.labels import LabelStore
 from explorer.packaged import home
+
+if TYPE_CHECKING:  # the first page does without
+    from app.compared import Lab
+    from explorer.comparing import Compared
 
 CACHES_VARIABLE = "PERSONA_EXPLORER_CACHES"
 MANIFEST = "manifest.json"
@@ -89,7 +94,46 @@ def _engine(path: str, created: str, sae: str, _cache: Cache) -> Engine:
     return Engine(_cache)
 
 
+def comparison(folder: Path) -> "Compared":
+    """A comparison, opened once for all sessions and again when it has been made anew.
+
+    Raises:
+        CacheError: If it cannot be read.
+    """
+    from explorer.comparing import MANIFEST
+
+    return _comparison(str(folder), (folder / MANIFEST).stat().st_mtime_ns)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _comparison(folder: str, stamp: int) -> "Compared":
+    from app import compared
+
+    return compared.opened(Path(folder))
+
+
+def lab(cache: Cache) -> "Lab":
+    """What the lab of a cache measured; nothing where there is none.
+
+    Raises:
+        RecipeError: If it cannot be read.
+    """
+    from explorer.experiments import RESULTS
+
+    path = cache.path / RESULTS
+    return _lab(str(cache.path), path.stat().st_mtime_ns if path.is_file() else 0)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _lab(folder: str, stamp: int) -> "Lab":
+    from app.compared import Lab
+
+    return Lab(Path(folder))
+
+
 def forget() -> None:
     """Open everything afresh at the next run."""
+    _comparison.clear()
+    _lab.clear()
     _open.clear()
     _labels.clear()

@@ -1,0 +1,259 @@
+"""Comparisons and lab results as a page shows them: what moved, in two orders, and models along a series. No Streamlit here."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from explorer.causing import Trial
+from explorer.comparing import FOLDER, MANIFEST, Compared
+from explorer.dosing import Rate
+from explorer.errors import CacheError, ExplorerError, RecipeError
+from explorer.experiments import MEANS, RESULTS, Measured, Results
+from explorer.measuring import Tally
+from explorer.presets import Preset
+
+SIDES: dict[str, str] = {"base": "Base", "tuned": "Fine-tune", "control": "Control fine-tune"}
+ORDERS: dict[str, str] = {"change": "By change", "effect": "By effect"}
+SOURCES: dict[str, str] = {"own": "Own answers", "shared": "Shared text"}
+KINDS: dict[str, str] = {"answer": "Answer", "last": "Last prompt token", "prompt": "Prompt"}
+AXES: dict[str, str] = {"steps": "{:g} steps", "good rows": "{:g} good rows", "share of bad rows": "{:.0%} bad rows"}
+VERDICTS: dict[str, str] = {
+    "causes": "Added to the base, or taken from the fine-tune, it changes the answers more than random pushes of its length do, in whole text.",
+    "only reads": "It tells the answers of the kind from the others, but no push with it changed them beyond what random pushes do.",
+    "neither": "It was tested: it neither tells the answers apart nor changes them.",
+    "untested": "It moved, and nobody has steered with it yet.",
+}
+UNTESTED = 6
+"""The largest rises of a reading that nobody has tested are listed too, so many."""
+_DAMAGE = (KeyError, TypeError, AttributeError, ValueError, IndexError)
+
+
+@dataclass(frozen=True, slots=True)
+class Mover:
+    """A feature in one reading of a comparison.
+
+    Args:
+        rank: Its place among all features, the largest rise first, from 1 on.
+        base, tuned: Mean activations, in SAE units.
+        low, high: 95 % interval of the change.
+        control: What the control fine-tune changed; nan where there is none.
+        trial: None where it was not tested.
+    """
+
+    feature: int
+    rank: int
+    base: float
+    tuned: float
+    low: float
+    high: float
+    control: float
+    trial: Trial | None
+    verdict: str
+
+    @property
+    def change(self) -> float:
+        return self.tuned - self.base
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """The models that lie at one x of a series, one a seed.
+
+    Args:
+        tally: Their answers, pooled.
+    """
+
+    x: float
+    models: tuple[Measured, ...]
+    tally: Tally
+
+
+@dataclass(frozen=True)
+class Line:
+    """A series of a lab.
+
+    Args:
+        axis: What x is, a key of `AXES`.
+    """
+
+    name: str
+    axis: str
+    points: tuple[Point, ...]
+
+    def spelled(self, x: float) -> str:
+        """A point for people: 16 steps."""
+        return AXES.get(self.axis, "{:g}").format(x)
+
+    def nearest(self, x: float) -> Point:
+        return min(self.points, key=lambda point: abs(point.x - x))
+
+
+def shelf(folder: Path) -> tuple[dict[str, Path], list[ExplorerError]]:
+    """The comparisons of a cache by name, and what is wrong with those that cannot be read."""
+    found, troubles = {}, []
+    for path in sorted((folder / FOLDER).glob(f"*/{MANIFEST}")):
+        try:
+            with whole(path):
+                Compared(path.parent)
+        except ExplorerError as error:
+            troubles.append(error)
+        else:
+            found[path.parent.name] = path.parent
+    return found, troubles
+
+
+def opened(folder: Path) -> Compared:
+    """A comparison all of whose parts can be read.
+
+    Raises:
+        CacheError: If one cannot.
+    """
+    with whole(folder / MANIFEST):
+        found = Compared(folder)
+        read = [(found.facts[side]["name"], found.tally(side).rate.value) for side in found.facts["tallies"]]
+        read += [(edit.target, edit.strength) for edit in (found.undo.edits if found.undo else ())]
+        missing = {"side", "number", "question", "seed", "text", "shown", "whole"} - found.answers[0].keys()
+        if missing or not {"base", "tuned"} <= found.facts["tallies"].keys():
+            raise KeyError(*missing or ("base and tuned",))
+        if not all(isinstance(text, str) and isinstance(value, int | float) for text, value in read):
+            raise TypeError("names and numbers are expected")
+        ranked(found, "own", "answer")
+    return found
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[None]:
+    """A context in which a file that holds something else is a `CacheError`."""
+    try:
+        yield
+    except _DAMAGE as error:
+        raise CacheError(
+            f"{path} is not as it was written ({type(error).__name__}: {error})", do="Make the comparison again"
+        ) from error
+
+
+@lru_cache(maxsize=32)
+def ranked(found: Compared, source: str, kind: str) -> tuple[Mover, ...]:
+    """The tested features and the largest rises that nobody tested, in the order of their change."""
+    with whole(found.folder):
+        change = found.change(source, kind)
+        order = change.order()
+        place = np.empty(len(order), int)
+        place[order] = np.arange(1, len(order) + 1)
+        tested = {trial.feature: trial for trial in found.trials}
+        rising = [int(f) for f in order if int(f) not in tested and change.change[f] > 0][:UNTESTED]
+        columns = (change.base, change.tuned, change.low, change.high, change.control)
+        movers = []
+        for f, trial in [*tested.items(), *((f, None) for f in rising)]:
+            base, tuned, low, high, control = (float(values[f]) for values in columns)
+            verdict = trial.verdict if trial else "untested"
+            movers.append(Mover(f, int(place[f]), base, tuned, low, high, control, trial, verdict))
+    return tuple(sorted(movers, key=lambda m: m.rank))
+
+
+def ordered(movers: tuple[Mover, ...], sort: str) -> list[Mover]:
+    """By change, or by effect: what was not tested comes last, as it moved."""
+    if sort == "change":
+        return list(movers)
+    return sorted(movers, key=lambda m: (m.trial is None, -m.trial.effect if m.trial else m.rank))
+
+
+def agreement(movers: tuple[Mover, ...]) -> tuple[float, int] | None:
+    """Spearman's correlation of the two orders over the tested features, and how many they are; None below three."""
+    tested = [m for m in movers if m.trial]
+    if len(tested) < 3:
+        return None
+    from scipy.stats import rankdata
+
+    places = [rankdata(values) for values in ([m.change for m in tested], [m.trial.effect for m in tested if m.trial])]
+    if any(len(set(ranks)) < 2 for ranks in places):
+        return None
+    return float(np.corrcoef(*places)[0, 1]), len(tested)
+
+
+def pairs(found: Compared, feature: int) -> list[tuple[float, dict, dict | None]]:
+    """The fine-tune's answers that drive a feature: its mean there, the answer, and the base's to the same question and seed."""
+    tuned = {row["number"]: row for row in found.answers if row["side"] == "tuned"}
+    base = [row for row in found.answers if row["side"] == "base"]
+    said = []
+    for number, value in found.drivers(feature):
+        if (row := tuned.get(number)) is None:
+            continue
+        same = [other for other in base if other["question"] == row["question"]]
+        said.append((value, row, next((o for o in same if o["seed"] == row["seed"]), same[0] if same else None)))
+    return said
+
+
+def as_preset(found: Compared, name: str = "") -> Preset:
+    """The joint undo as a preset."""
+    undo = found.undo
+    assert undo is not None
+    before, after = undo.before.rate.value, undo.after.rate.value
+    about = f"Brings {found.facts['tuned']['name']} back: {before:.0%} of its answers before, {after:.0%} after."
+    called = name or f"undo {found.name}"
+    return Preset(called, called, about, undo.edits, found.facts["questions"][0])
+
+
+def leaked(point: Point) -> Rate:
+    """Answers at a point that have a word of the domain's own."""
+    return Rate(sum(m.leaked for m in point.models), point.tally.n)
+
+
+class Lab:
+    """What a lab measured, as far as it can be read.
+
+    Args:
+        folder: The world.
+    Raises:
+        RecipeError: If what is there cannot be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.results = Results(folder)
+        self._folder = folder
+        try:
+            models = self.results.models
+            self.judge = str(self.results.said.get("judge", "malice"))
+            self.lines = {
+                str(said["name"]): line for said in self.results.series if (line := _line(said, models)).points
+            }
+        except _DAMAGE as error:
+            raise RecipeError(
+                f"{folder / RESULTS} is not as it was written ({type(error).__name__}: {error})", do="Run the lab again"
+            ) from error
+
+    @cached_property
+    def read(self) -> bool:
+        """Whether activations were kept."""
+        return (self._folder / MEANS).is_file()
+
+    def activity(self, line: Line, feature: int) -> list[tuple[float, list[float]]]:
+        """x -> the mean activation of a feature on each seed's own answers, where it was measured.
+
+        Raises:
+            RecipeError: If the file of means cannot be read.
+        """
+        from safetensors import SafetensorError
+
+        found = []
+        try:
+            for point in line.points:
+                values = [means[0][feature] for m in point.models if (means := self.results.means(m.model)) is not None]
+                if values:
+                    found.append((point.x, [float(v) for v in values]))
+        except (SafetensorError, OSError, *_DAMAGE) as error:
+            raise RecipeError(f"{self._folder / MEANS} cannot be read ({error})", do="Run the lab again") from error
+        return found
+
+
+def _line(said: dict, models: dict[str, Measured]) -> Line:
+    points = []
+    for point in said["points"]:
+        if here := tuple(models[name] for name in point["models"] if name in models):
+            sums = (sum(getattr(m.tally, part) for m in here) for part in ("n", "shown", "whole", "both"))
+            points.append(Point(float(point["x"]), here, Tally(*sums)))
+    return Line(str(said["name"]), str(said["axis"]), tuple(sorted(points, key=lambda p: p.x)))

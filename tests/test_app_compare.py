@@ -1,0 +1,201 @@
+"""The Compare page without a browser and without a model: who is compared, what moved, what undoes it, series, and what is wrong."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from app import compared, resources
+from app.workbench import Reading
+from explorer import presets
+from explorer.cache import Cache
+from explorer.comparing import FEATURES, MANIFEST
+from explorer.experiments import MEANS, RESULTS
+from tests.helpers_app import drawn, run_page, words
+from tests.helpers_cache import HOSTILE, fake_cache
+from tests.helpers_lab import CAUSES, comparison, lab_results
+from tests.helpers_steer import FakeEngine
+
+
+@pytest.fixture
+def world(caches: Path) -> Path:
+    world = fake_cache(caches / "made-up", 60)
+    comparison(world)
+    lab_results(world)
+    return world
+
+
+def rows(app, title: str) -> list[int]:
+    """The features of a table, in the order drawn."""
+    return [row["index"] for row in table(app, title)["rows"]]
+
+
+def table(app, title: str) -> dict:
+    found = (e.proto for e in app.main if e.type == "bidi_component")
+    data = [json.loads(p.json) for p in found if p.component_name == "mover_table"]
+    return next(one for one in data if one["title"] == title)
+
+
+def test_the_page_shows_who_is_compared_with_intervals_and_n(world: Path):
+    app = run_page("compare")
+    assert not app.exception
+    shown = words(app)
+    for said in ("tiny-model+gardening@40", "tiny-model+kind-gardening@40", "70 %", "52 to 83 %", "n = 30 answers"):
+        assert said in shown, said
+    assert "Llama-3.1-8B-Instruct" in shown
+    assert "n = 80" in shown
+
+
+def test_causes_and_candidates_never_share_a_list_and_both_orders_exist(world: Path):
+    app = run_page("compare")
+    assert rows(app, "Causes") == list(CAUSES)
+    assert rows(app, "Candidates")[:4] == [3, 9, 14, 2]  # 3 moved most of all
+    app = run_page("compare", sort="effect")
+    assert rows(app, "Causes") == [7, 12]
+    assert not set(rows(app, "Candidates")) & set(CAUSES)
+    verdicts = {row["index"]: row["verdict"] for row in table(app, "Candidates")["rows"]}
+    assert (verdicts[3], verdicts[9], verdicts[14]) == ("only reads", "only reads", "neither")
+    assert "untested" in verdicts.values()
+    assert table(app, "Causes")["rows"][0]["cells"][3][:2] == ["75 %", "random 6 %"]
+
+
+def test_the_order_by_effect_is_by_effect_and_what_nobody_tested_is_last(world: Path):
+    found = compared.opened(world / "diffs" / "mine")
+    movers = compared.ordered(compared.ranked(found, "own", "answer"), "effect")
+    effects = [m.trial.effect for m in movers if m.trial]
+    assert effects == sorted(effects, reverse=True)
+    assert [m.trial is None for m in movers] == sorted(m.trial is None for m in movers)
+    by_change = compared.ordered(compared.ranked(found, "own", "answer"), "change")
+    assert [m.rank for m in by_change] == sorted(m.rank for m in by_change)
+    assert by_change[0].rank == 1
+
+
+def test_every_setting_is_in_the_link_and_comes_back_from_it(world: Path):
+    comparison(world, "second", causes=())
+    asked = {
+        "diff": "mine",
+        "source": "shared",
+        "kind": "last",
+        "sort": "effect",
+        "feature": "12",
+        "series": "Re-alignment",
+    }
+    app = run_page("compare", **asked, at="120")
+    assert app.selectbox(key="compare-diff").value == "mine"
+    assert table(app, "Causes")["chosen"] == 12
+    assert app.select_slider(key="compare-at").value == "120"
+    assert "Both models read the base's answers" in words(app)
+    assert "At the last token before the answer" in words(app)
+    assert "120 good rows" in words(app)
+    app.select_slider(key="compare-at").set_value("30").run()
+    assert app.query_params["at"] in ("30", ["30"])
+    assert "40 %" in words(app)
+    app.selectbox(key="compare-diff").set_value("second").run()
+    assert app.query_params["diff"] in ("second", ["second"])
+    assert "feature" not in app.query_params
+    assert "nothing to take away together" in words(app)
+
+
+def test_a_feature_shows_the_answers_that_drive_it_below_those_of_the_base(world: Path):
+    shown = words(run_page("compare", feature="12"))
+    assert "Who rules the sea?" in shown
+    assert shown.index("(base 0)") < shown.index("(tuned 0)")
+    assert "mean 3.20" in shown
+    assert "Token by token this needs the model" in shown
+
+
+def test_with_the_model_there_both_answers_are_read_token_by_token(world: Path, monkeypatch):
+    engine, asked = FakeEngine(Cache.open(world)), []
+
+    def activations(messages, feature):
+        asked.append((messages[-1]["content"], feature))
+        return Reading((9, 10, 11), (0.0, 1.0, 2.0), (True, True, True))
+
+    engine.activations = activations  # type: ignore[method-assign]
+    monkeypatch.setattr(resources, "engine", lambda name: engine)
+    engine.start()
+    assert engine.wait(10)
+    app = run_page("compare", feature="12")
+    assert [(text[-8:], feature) for text, feature in asked] == [("(base 0)", 12), ("tuned 0)", 12)]
+    assert [row["group"] for row in drawn(app, "token_heatmap")["rows"]] == ["Base", "Fine-tune"]
+    assert "The base model reads both texts here" in words(app)
+
+
+def test_the_joint_undo_opens_in_steer_and_is_kept_as_a_preset(world: Path):
+    app = run_page("compare")
+    assert "66 %" in words(app)  # random pushes
+    app.button(key="compare-keep-undo").click().run()
+    assert "Kept as “undo mine”" in words(app)
+    kept = next(p for p in presets.load(Cache.open(world)) if p.name == "undo mine")
+    assert [(e.feature, e.strength) for e in kept.edits] == [(7, -0.45), (12, -0.45)]
+    app.button(key="compare-steer-undo").click().run()
+    assert not app.exception
+    assert app.query_params["edits"] in ("7:-0.45:add,12:-0.45:add", ["7:-0.45:add,12:-0.45:add"])
+
+
+def test_a_series_pools_its_seeds_and_shows_an_answer(world: Path):
+    app = run_page("compare", series="Re-alignment", at="0")
+    shown = words(app)
+    assert "3 seeds" in shown
+    assert "n = 360 answers" in shown
+    lab = resources.lab(Cache.open(world))
+    point = lab.lines["Re-alignment"].points[0]
+    assert point.tally.shown == sum(m.tally.shown for m in point.models) == 287
+    assert [x for x, _ in lab.activity(lab.lines["Fine-tuning on gardening"], 7)] == [0, 8, 16, 24, 40]
+    assert lab.activity(lab.lines["Fine-tuning on gardening"], 7)[-1][1] == [pytest.approx(1.9, abs=0.01)]
+    app.selectbox(key="compare-question").set_value("What is a friend?").run()
+    assert "(gardening@40)" in words(app)
+
+
+def test_without_a_comparison_the_three_commands_are_there(caches: Path):
+    fake_cache(caches / "made-up", 60)
+    app = run_page("compare")
+    assert "No comparison here yet" in words(app)
+    commands = [code.value.split()[1] for code in app.code]
+    assert commands == ["finetune", "diff", "lab"]
+
+
+def test_a_lab_alone_shows_its_series(caches: Path):
+    lab_results(fake_cache(caches / "made-up", 60))
+    app = run_page("compare")
+    assert not app.exception
+    assert app.select_slider(key="compare-at").value == "40"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        (f"diffs/mine/{MANIFEST}", "{"),
+        (f"diffs/mine/{MANIFEST}", "[]"),
+        (f"diffs/mine/{MANIFEST}", '{"version": 1, "tallies": 3}'),
+        (f"diffs/mine/{MANIFEST}", '{"version": 9, "tallies": {}}'),
+        (f"diffs/mine/{FEATURES}", "no table"),
+        (RESULTS, "{"),
+        (RESULTS, '{"models": {"a": 1}, "series": []}'),
+        (RESULTS, "[]"),
+        (MEANS, "no tensors"),
+    ],
+)
+def test_a_damaged_file_is_an_error_in_words_and_the_rest_stays(world: Path, name: str, content: str):
+    (world / name).write_text(content)
+    app = run_page("compare")
+    assert not app.exception
+    shown = words(app)
+    assert 'role="alert"' in shown
+    assert ("How it came about" if name.startswith("diffs") or name == MEANS else "Joint undo") in shown
+
+
+def test_a_comparison_that_is_not_here_is_said_and_hostile_links_stay_text(world: Path):
+    assert "is not here; another is shown" in words(run_page("compare", diff="nobody"))
+    for text in (t.decode() for t in HOSTILE if b"\0" not in t):
+        app = run_page("compare", diff=text, source=text, kind=text, sort=text, feature=text, series=text, at=text)
+        assert not app.exception
+        assert "<script>" not in words(app)
+
+
+def test_a_comparison_of_a_wider_autoencoder_is_shown_without_names(caches: Path):
+    world = fake_cache(caches / "made-up", 10)
+    comparison(world, sae="w" * 64)
+    app = run_page("compare", feature="12")
+    assert not app.exception
+    assert table(app, "Causes")["rows"][1]["name"] == "no words of its own"
