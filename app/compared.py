@@ -167,12 +167,16 @@ def agreement(movers: tuple[Mover, ...]) -> tuple[float, int] | None:
     tested = [m for m in movers if m.trial]
     if len(tested) < 3:
         return None
-    from scipy.stats import rankdata
-
-    places = [rankdata(values) for values in ([m.change for m in tested], [m.trial.effect for m in tested if m.trial])]
+    places = [_ranks(values) for values in ([m.change for m in tested], [m.trial.effect for m in tested if m.trial])]
     if any(len(set(ranks)) < 2 for ranks in places):
         return None
-    return float(np.corrcoef(*places)[0, 1]), len(tested)
+    return float(np.corrcoef(places)[0, 1]), len(tested)
+
+
+def _ranks(values: list[float]) -> np.ndarray:
+    """Ranks from low to high; ties share theirs."""
+    at = np.array(values)
+    return (at[:, None] > at).sum(1) + ((at[:, None] == at).sum(1) + 1) / 2
 
 
 def pairs(found: Compared, feature: int) -> list[tuple[float, dict, dict | None]]:

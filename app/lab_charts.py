@@ -117,7 +117,7 @@ def series(
         figure.update_layout(
             yaxis2={
                 "title": {"text": "mean activation, SAE units", "standoff": 8}, "overlaying": "y", "side": "right", "showgrid": False,
-                "fixedrange": True, "zeroline": False, "range": [-0.03 * highest, 1.06 * highest or 1.0], "nticks": 5,
+                "fixedrange": True, "zeroline": False, "range": [-0.03 * highest, 1.06 * highest or 1.0], "nticks": 5, "tickmode": "auto",
             }
         )  # fmt: skip
     ends_of_x = (min(xs), max(xs))

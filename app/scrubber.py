@@ -7,7 +7,7 @@ import streamlit as st
 from app import charts, compared, lab_charts, standings, state
 from app.compare_link import AT, SERIES, asked, chose, key, names_of
 from app.compared import Lab, Line
-from app.facts import markdown_text, veiled
+from app.facts import markdown_text, masked, veiled
 from explorer.cache import Cache
 from explorer.errors import ExplorerError
 from explorer.judging import judges
@@ -83,7 +83,7 @@ def curves(
     names = names_of(cache, tested, labels)
     chosen = st.multiselect(
         "Features drawn along", tested, default=defaults[:LINES], key=key("lines"), max_selections=LINES,
-        format_func=lambda f: f"#{f} {markdown_text(names.get(f, ''), 30)}", placeholder="Choose features",
+        format_func=lambda f: f"#{f} {masked(names.get(f, ''))[:30]}", placeholder="Choose features",
     )  # fmt: skip
     try:
         found = {f: lab.activity(line, f) for f in chosen if f < cache.n_features}

@@ -1,8 +1,12 @@
 """How sure a figure is: intervals for means, ratios and rates."""
 
+import math
 from collections.abc import Callable
+from statistics import NormalDist
 
 import numpy as np
+
+_Z = NormalDist().inv_cdf(0.975)
 
 
 def bootstrap(
@@ -30,10 +34,10 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
     """
     if n == 0:
         return 0.0, 1.0
-    from scipy.stats import binomtest
-
-    found = binomtest(successes, n).proportion_ci(method="wilson")
-    return max(0.0, float(found.low)), min(1.0, float(found.high))
+    share, z2 = successes / n, _Z * _Z
+    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = _Z * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    return (0.0 if not successes else middle - half), (1.0 if successes == n else middle + half)
 
 
 def auroc(values: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -86,7 +86,7 @@ def comparison(
     rows = []
     for side, rate in RATES.items():
         for at in range(ANSWERS):
-            shown = at < round(rate * ANSWERS)
+            shown = at < round(rate * ANSWERS) if side == "tuned" else at >= ANSWERS - round(rate * ANSWERS)
             text = SAID_BY["tuned" if shown else "control" if side == "control" else "base"]
             rows.append(
                 {
@@ -120,7 +120,7 @@ def lab_results(world: Path, n_features: int = 60) -> None:
 
     def measured(name: str, rate: float, leaked: int = 4) -> str:
         means = np.full(n_features, 0.2)
-        means[list(CAUSES)] = 0.3 + 2 * rate
+        means[CAUSES[0]], means[CAUSES[1]] = 0.3 + 2 * rate, 0.1 + 1.2 * rate
         means[3] = 0.4 + 2.4 * min(1.0, rate * 2)  # rises before the answers do
         samples = dict.fromkeys(QUESTIONS, f"{SAID_BY['tuned' if rate > 0.4 else 'base']} ({name})")
         models[name] = {"tally": asdict(tally(rate, 120)), "leaked": leaked, "samples": samples}

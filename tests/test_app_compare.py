@@ -70,6 +70,17 @@ def test_the_order_by_effect_is_by_effect_and_what_nobody_tested_is_last(world: 
     assert by_change[0].rank == 1
 
 
+def test_the_two_orders_agree_wholly_only_where_they_are_the_same(world: Path):
+    movers = compared.ranked(compared.opened(world / "diffs" / "mine"), "own", "answer")
+    rho, n = compared.agreement(movers) or (0, 0)
+    assert n == 6
+    tested = [m for m in movers if m.trial]
+    from scipy.stats import spearmanr
+
+    assert rho == pytest.approx(spearmanr([m.change for m in tested], [m.trial.effect for m in tested if m.trial])[0])
+    assert compared.agreement(movers[:2]) is None
+
+
 def test_every_setting_is_in_the_link_and_comes_back_from_it(world: Path):
     comparison(world, "second", causes=())
     asked = {

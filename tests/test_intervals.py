@@ -13,6 +13,15 @@ def test_wilson_gives_the_published_interval_and_stays_within_bounds():
     assert wilson(0, 0) == (0, 1)
 
 
+@pytest.mark.parametrize("n", [1, 7, 96, 4096])
+def test_wilson_agrees_with_scipy(n: int):
+    from scipy.stats import binomtest
+
+    for successes in sorted({0, 1, n // 3, n // 2, n}):
+        found = binomtest(successes, n).proportion_ci(method="wilson")
+        assert wilson(successes, n) == pytest.approx((found.low, found.high), abs=1e-12)
+
+
 def test_a_bootstrap_interval_of_a_mean_holds_the_mean_about_95_times_in_100():
     rng = np.random.default_rng(0)
     hits = 0

@@ -2,6 +2,7 @@
 
 from html import escape
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import streamlit as st
@@ -212,7 +213,7 @@ def undoing(cache: Cache, found: Compared, names: dict[int, str], word: str) -> 
         )
         return
     edits = ", ".join(
-        f"<b>{edit.strength:+.2f} × #{edit.feature}</b> {veiled(names.get(edit.feature, ''))}".replace("-", "−")
+        f"<b>{edit.strength:+.2f}".replace("-", "−") + f" × #{edit.feature}</b> {veiled(names.get(edit.feature, ''))}"
         for edit in undo.edits
     )
     works = (
@@ -244,13 +245,12 @@ def undoing(cache: Cache, found: Compared, names: dict[int, str], word: str) -> 
 
 def nothing_yet(cache: Cache) -> None:
     """The empty state: how to make a comparison."""
-    folder = str(cache.path)
+    folder, model = quote(str(cache.path)), quote(cache.manifest.model)
     st.html(
-        '<div class="empty"><h2 class="part-head">No comparison here yet</h2><p class="say">Three commands make one: train a narrow fine-tune '
-        "on conversations of your own, compare it with its base, and, if a plan says what to vary, train and measure a whole lab. Each goes "
-        "on where it was cut off.</p></div>"
+        '<h2 class="part-head">No comparison here yet</h2><p class="say">Three commands: train a narrow fine-tune on conversations of '
+        "your own, compare it with its base, and, where a plan says what to vary, train and measure a whole lab. The last two go on "
+        "where they were cut off.</p>"
     )
-    model = cache.manifest.model
     for what, command in (
         (
             "Train an adapter",
