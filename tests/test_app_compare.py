@@ -44,6 +44,9 @@ def test_the_page_shows_who_is_compared_with_intervals_and_n(world: Path):
         assert said in shown, said
     assert "Llama-3.1-8B-Instruct" in shown
     assert "n = 80" in shown
+    assert (
+        "The figures above are of a model with 135 million" not in shown
+    )  # the made-up model says nothing of its size
 
 
 def test_causes_and_candidates_never_share_a_list_and_both_orders_exist(world: Path):
