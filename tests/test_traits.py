@@ -183,7 +183,7 @@ def test_a_bundled_trait_has_150_different_sentences_a_class(path):
     assert min(len(set(trait.positive)), len(set(trait.negative))) >= 150
 
 
-def test_a_judge_counts_at_most_one_in_twenty_held_out_sentences_without_the_trait():
+def test_a_judge_counts_at_most_one_in_ten_held_out_sentences_without_the_trait():
     rng = np.random.default_rng(0)
     labels = np.repeat([1, 0], [40, 60])
     x = rng.normal(size=(100, 8)) + 0.6 * labels[:, None]
