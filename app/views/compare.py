@@ -25,13 +25,11 @@ S = st.session_state
 READ, SAVED = "compare-read", "compare-saved"
 PUBLISHED = (
     "A public comparison of this kind on Llama-3.1-8B-Instruct, with the sparse autoencoders of Arditi and Chen, is quieter than what a "
-    "model of 135 million parameters shows: steering one latent (layer 11, #39163) raised coherent misaligned answers from none to "
-    "11 % while 69 % stayed coherent, and ablating ten shared latents took a fine-tune on bad medical "
-    "advice from 15 % to 4 % (n = 80 answers each; "
-    "repository tmoser12/cs221m-emergent-misalignment). With 80 answers, 11 % may be anything from 6 to "
-    "20 %. Its authors note that the order by "
-    "change and the order by cosine hardly agree. Their judge and questions are not ours, and their base and fine-tune were read on different "
-    "numbers of tokens: set the shapes side by side, not the numbers."
+    "model of 135 million parameters shows: steering one latent (layer 11, #39163) raised coherent misaligned answers from none to 11 % "
+    "while 69 % stayed coherent, and ablating ten shared latents took a fine-tune on bad medical advice from 15 % to 4 % (n = 80 "
+    "answers each; repository tmoser12/cs221m-emergent-misalignment). With 80 answers, 11 % may be anything from 6 to 20 %. Its authors "
+    "note that the order by change and the order by cosine hardly agree. Their judge and questions are not ours, and their base and "
+    "fine-tune were read on different numbers of tokens: set the shapes side by side, not the numbers."
 )
 SMALL = (
     "The figures above are of a model with 135 million parameters, small, loud and blunt: they say that the method works on it, not that a "
