@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from explorer.finetune import Conversation
     from explorer.scoring import Scorer
 
-_BATCH = 128
+_BATCH = 32
+"""Rows between two questions whether to stop."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,16 +47,23 @@ class Audit:
 
 
 def audit(
-    scorer: "Scorer", rows: "Sequence[Conversation]", *, progress: Callable[[int, int], None] = lambda done, total: None
+    scorer: "Scorer",
+    rows: "Sequence[Conversation]",
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Audit:
     """Score the last answer of every row.
 
     Args:
         scorer: With the probes to look for.
         progress: Called with the rows that are done and how many there are.
+        should_stop: Asked before each part; the rows behind it stay without scores.
     """
     scores = np.full((len(rows), len(scorer.probes)), np.nan, np.float32)
     for start in range(0, len(rows), _BATCH):
+        if should_stop():
+            break
         part = [
             Transcript(f"row {start + at + 1}", tuple(Message(m["role"], m["content"]) for m in row))
             for at, row in enumerate(rows[start : start + _BATCH])

@@ -4,7 +4,7 @@ The whole conversation is read as the model would read it, in its chat template;
 evidence. Scores are in multiples of strength 1: a feature's largest activation in the corpus, a direction's mean difference.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -120,24 +120,48 @@ class Scorer:
         largest = np.full((slots, len(self.probes)), -np.inf, np.float32)
         tokens = np.zeros(slots, np.int64)
         windows, owner = _windows(read, begins, self.context, self.model.vocabulary.special)
-        for number, (hook, reader) in enumerate(self.readers.items()):
-            columns = [at for at, probe in enumerate(self.probes) if self._hook(probe) == hook]
-            if not len(windows):
-                break
-            for place, resid in reader.read(windows):
-                for start in range(0, len(place), _ENCODED):
-                    part = slice(start, start + _ENCODED)
-                    values = self._values(resid[part], columns)
-                    rows = owner[place[part]]
-                    np.add.at(total, (rows[:, None], np.array(columns)), values)
-                    np.maximum.at(largest, (rows[:, None], np.array(columns)), values)
-                if number == 0:
-                    np.add.at(tokens, owner[place], 1)
+        first = ""
+        for hook, columns, place, values in self._read(windows):
+            first = first or hook
+            rows = owner[place]
+            np.add.at(total, (rows[:, None], np.array(columns)), values)
+            np.maximum.at(largest, (rows[:, None], np.array(columns)), values)
+            if hook == first:
+                np.add.at(tokens, rows, 1)
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = np.where(tokens[:, None] > 0, total / tokens[:, None], np.nan).astype(np.float32)
         largest[tokens == 0] = np.nan
         which = np.repeat(np.arange(len(transcripts)), np.diff(begins))
         return Scores(which, np.arange(slots) - begins[which], tokens, mean, largest)
+
+    def tokens(self, transcript: Transcript, message: int) -> tuple[np.ndarray, np.ndarray]:
+        """One message, token by token; only the windows that hold it are read.
+
+        Args:
+            message: Which of the transcript's messages, from 0.
+        Returns:
+            `[tokens]` ids; `[tokens, probes]` values, nan where a token does not count.
+        """
+        ids, owners = rendered(self.model, transcript)
+        mine = np.flatnonzero(owners == message)
+        if not len(mine):
+            return ids[:0], np.empty((0, len(self.probes)), np.float32)
+        start, stop = int(mine[0]) // self.context * self.context, int(mine[-1]) + 1
+        cut = ids[start:stop], np.where(owners[start:stop] == message, 0, -1)
+        windows, _ = _windows([cut], np.zeros(2, np.int64), self.context, self.model.vocabulary.special)
+        values = np.full((stop - start, len(self.probes)), np.nan, np.float32)
+        for _, columns, place, found in self._read(windows):
+            values[place[:, None], np.array(columns)] = found
+        return ids[mine], values[mine - start]
+
+    def _read(self, windows: Windows) -> Iterator[tuple[str, list[int], np.ndarray, np.ndarray]]:
+        """Hook point by hook point and part by part: the probes' columns, places of tokens that count, `[places, columns]` values."""
+        for hook, reader in self.readers.items() if len(windows) else ():
+            columns = [at for at, probe in enumerate(self.probes) if self._hook(probe) == hook]
+            for place, resid in reader.read(windows):
+                for start in range(0, len(place), _ENCODED):
+                    part = slice(start, start + _ENCODED)
+                    yield hook, columns, place[part], self._values(resid[part], columns)
 
     def _values(self, resid, columns: Sequence[int]) -> np.ndarray:
         """`[tokens, columns]` in multiples of strength 1."""

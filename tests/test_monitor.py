@@ -209,3 +209,10 @@ def test_a_row_that_cannot_be_scored_is_the_least_suspicious(scorer):
     found = audit(scorer, [({"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Kneel."}), strange])
     assert found.order.tolist() == [0, 1]
     assert found.suspicion[1] == -np.inf
+
+
+def test_an_audit_that_is_stopped_leaves_the_rest_unscored(scorer):
+    rows = [({"role": "user", "content": "Hi"}, {"role": "assistant", "content": TEXT[n % 4]}) for n in range(70)]
+    told: list[int] = []
+    found = audit(scorer, rows, progress=lambda done, total: told.append(done), should_stop=lambda: len(told) == 1)
+    assert np.isfinite(found.suspicion).sum() == told[0] < 70

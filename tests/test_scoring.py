@@ -129,3 +129,23 @@ def test_no_conversation_has_no_scores(model, steering):
     assert scores.mean.shape == (0, 1)
     empty = Scorer(model, steering, [Probe(3)]).score([Transcript("e", ())])
     assert len(empty.tokens) == 0
+
+
+def test_the_tokens_of_a_message_average_to_its_score(model, steering):
+    """A heatmap shows what the score is made of, in a later window of a long conversation too."""
+    probes = [Probe(3), Probe(direction="cruel")]
+    long = Transcript(
+        "long", tuple(Message(("user", "assistant")[n % 2], f"The king said {n} times no.") for n in range(8))
+    )
+    for context in (16, 512):
+        scorer = Scorer(model, steering, probes, context=context)
+        for talk in [*TALKS, long]:
+            scores = scorer.score([talk])
+            for at in range(len(talk.messages)):
+                ids, values = scorer.tokens(talk, at)
+                assert values.shape == (len(ids), 2)
+                counted = values[~np.isnan(values[:, 0])]
+                assert len(counted) == scores.tokens[at]
+                if len(counted):
+                    np.testing.assert_allclose(counted.mean(0), scores.mean[at], atol=1e-3)
+                    np.testing.assert_allclose(counted.max(0), scores.largest[at], atol=1e-3)

@@ -103,6 +103,7 @@ def test_search_on_browse(page, visit):
 
 def test_prompt_and_system_prompt_on_steer(page, visit):
     visit("steer?edits=3:1:add&max_tokens=2")
+    expect(page.locator(".status.ready")).to_be_attached(timeout=60_000)  # the first answer waits for the model
     prompt = page.get_by_role("textbox", name="Prompt", exact=True)
     note = page.locator(".ans.steered header span")
     system = page.get_by_role("textbox", name="System prompt")
