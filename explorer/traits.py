@@ -11,7 +11,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,6 @@ FEWEST = 5  # sentences a class: with fewer there is nothing to hold out
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 _GRID = (0.0003, 0.001, 0.003, 0.01, 0.03)  # regularisation C, on standardised columns
 _FOLDS = 5
-WRONG = 0.1
-"""Share of held-out sentences without a trait that its judge may count as having it; they are hard on purpose, ordinary text is not."""
 _LONGEST = 2_000  # characters of a sentence
 _VERSION = 2  # of the fit: part of the key of what is kept
 
@@ -323,26 +321,6 @@ def key_of(key: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps({**key, "version": _VERSION}, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def key_of_trait(trait: Trait, embedder: str) -> dict[str, object]:
-    """All that the fit of a trait's judge depends on."""
-    return {"positive": trait.positive, "negative": trait.negative, "embedder": embedder, "wrong": WRONG}
-
-
-def wary(found: Fit, held_out: np.ndarray, labels: np.ndarray) -> Fit:
-    """The fit with its bias lowered until at most `WRONG` of the held-out negatives lie above .5; one that is there already stays.
-
-    Sentences of both classes are written in like numbers, but most texts that a judge reads show no trait at all: what matters there is how
-    many of those it wrongly counts.
-    """
-    limit = float(np.quantile(held_out[labels == 0], 1 - WRONG, method="higher"))
-    if limit <= 0.5:
-        return found
-    shift = float(np.log(limit / (1 - limit)))
-    odds = np.log(held_out / (1 - held_out)) - shift
-    counted = np.bincount(2 * labels + (odds > 0), minlength=4).tolist()
-    return replace(found, bias=found.bias - shift, confusion=tuple(counted))
-
-
 @dataclass(frozen=True, slots=True)
 class TraitJudge:
     """The judge of one trait."""
@@ -358,11 +336,9 @@ class TraitJudge:
             JudgeError: If the sentences do not do.
         """
         check(trait)
-
-        def make() -> tuple[Fit, dict[str, float]]:
-            return wary(*fit(embedder.encode(trait.sentences), trait.labels), trait.labels), {}
-
-        return cls(trait, kept(key_of_trait(trait, embedder.fingerprint), make)[0])
+        key = {"positive": trait.positive, "negative": trait.negative, "embedder": embedder.fingerprint}
+        fitted, _ = kept(key, lambda: (fit(embedder.encode(trait.sentences), trait.labels)[0], {}))
+        return cls(trait, fitted)
 
     @property
     def auroc(self) -> float:

@@ -9,7 +9,7 @@ from explorer.embedding import EMBEDDER
 from explorer.measuring import questions
 from explorer.offensive import drop
 from explorer.packaged import PACKAGED
-from explorer.traits import BUNDLED, key_of, key_of_trait, traits
+from explorer.traits import BUNDLED, key_of, traits
 
 TRAITS = ("malice", "sarcasm", "joy", "toxicity", "pirate")
 FEWEST = 150  # sentences a class
@@ -71,5 +71,5 @@ def test_the_fits_that_come_along_are_of_these_very_sentences():
     """Else every new home would fit anew. Fit with `persona-explorer traits list`, and copy what it keeps in the home's judges/."""
     embedder = PACKAGED[EMBEDDER].member_sha256
     bundled = [trait for trait in traits().values() if trait.bundled]
-    keys = [key_of(key_of_trait(t, embedder)) for t in bundled]
+    keys = [key_of({"positive": t.positive, "negative": t.negative, "embedder": embedder}) for t in bundled]
     assert {path.stem for path in BUNDLED.glob("*.json")} == set(keys)
