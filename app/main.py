@@ -39,6 +39,7 @@ _STEPS = (("J", "next feature"), ("K", "previous feature"), ("X", "random featur
 _TOKENS = (("↑ ↓", "example"), ("← →", "token"), ("Enter", "pin the token"), ("Space", "whole window"), ("Y", "copy"))
 _LABELS = (("J K", "next, previous"), ("N", "not interpretable"), ("U", "undo"), ("E", "edit the label"))
 _ROWS = (("↑ ↓", "row"), ("Enter", "open the feature"), ("J K", "next, previous page"), ("X", "random feature"))
+_REVIEW = (("A", "agree"), ("D", "disagree"), ("U", "undo"), ("J K", "next, previous message"))
 PAGES = (
     Page("Overview", "overview", (("X", "random feature"),)),
     Page("Browse", "browse", _ROWS, search=True),
@@ -46,6 +47,7 @@ PAGES = (
     Page("Steer", "steer", (("Ctrl+Enter", "run"), ("Esc", "stop"), ("1 2 3 4", "strength presets"))),
     Page("Sweep", "sweep", (("Ctrl+Enter", "run"),)),
     Page("Compare", "compare", (("↑ ↓", "feature"), ("Enter", "its answers"))),
+    Page("Monitor", "monitor", _REVIEW),
     Page("Judges", "judges", (("Y", "the sentence shows the trait"), ("N", "it does not"))),
     Page("Label", "label", (("Ctrl+Enter", "save and next"), *_LABELS)),
     Page("Present", "present", (("→", "next"), ("←", "back"), ("B", "blank"), ("Esc", "leave"))),

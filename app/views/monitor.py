@@ -1,0 +1,326 @@
+"""Monitor: a log watched for persona features, a threshold that people confirm, and an audit of a training set."""
+
+import math
+from dataclasses import dataclass, replace
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+import streamlit as st
+
+from app import audit_form, charts, monitored, resources, score_charts, state, watch_form
+from app.engine import Engine
+from app.facts import masked, number, veiled
+from app.review import review
+from app.watch_form import JOB, UNIT, job_of, key, open_run, start_page, under_way
+from app.watched import busy, watched
+from explorer.cache import Cache
+from explorer.errors import ExplorerError
+from explorer.monitor import STATISTICS, Curve, Tuning, Watch, curve, tune
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+S = st.session_state
+TABLE = "monitor-table"
+NAMES = {"mean": "Mean of its tokens", "largest": "Strongest token"}
+ALL = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What of a run is looked at: the link holds it.
+
+    Args:
+        threshold: None where the link says none: one message in a hundred is flagged.
+        role: Only messages of this party; all if "".
+    """
+
+    name: str
+    probe: str
+    statistic: str = "mean"
+    threshold: float | None = None
+    role: str = ALL
+
+
+def asked(run: Watch, name: str) -> tuple[Choice, list[str]]:
+    """What the link says; and what in it made no sense."""
+    query, bad = st.query_params.to_dict(), []
+    probe, statistic = query.get("feature", run.probes[0]), query.get("statistic", "mean")
+    if probe not in run.probes:
+        bad.append(f"feature {probe[:20]!r}")
+        probe = run.probes[0]
+    if statistic not in STATISTICS:
+        bad.append(f"statistic {statistic[:20]!r}")
+        statistic = "mean"
+    threshold = None
+    if said := query.get("threshold"):
+        try:
+            threshold = float(said)
+        except ValueError:
+            threshold = math.nan
+        if not math.isfinite(threshold):
+            bad.append(f"threshold {said[:20]!r}")
+            threshold = None
+    return Choice(name, probe, statistic, threshold, query.get("role", ALL)), bad
+
+
+def keep(now: Choice) -> None:
+    """Write the choice into the link; for callbacks."""
+    said = {"set": now.name, "feature": now.probe, "statistic": now.statistic, "role": now.role}
+    if now.threshold is not None:
+        said["threshold"] = f"{now.threshold:.4g}"
+    usual = {"statistic": "mean", "role": ALL}
+    others = {k: st.query_params.get_all(k) for k in st.query_params if k not in (*said, "threshold")}
+    st.query_params.from_dict({**others, **{k: v for k, v in said.items() if v != usual.get(k)}})
+
+
+def choose(now: Choice) -> None:
+    """What the boxes say; another feature or statistic has a threshold of its own. For callbacks."""
+    said = {name: S.get(key(f"on-{name}")) for name in ("probe", "statistic", "role")}
+    new = replace(now, **{name: value for name, value in said.items() if value is not None})
+    keep(replace(new, threshold=now.threshold if (new.probe, new.statistic) == (now.probe, now.statistic) else None))
+
+
+def move(now: Choice, widget: str) -> None:
+    """The threshold as a slider or a box says it; for callbacks."""
+    keep(replace(now, threshold=S.get(widget)))
+
+
+def scores_of(run: Watch, now: Choice) -> tuple["pd.DataFrame", list[str]]:
+    """The scores in view, read once, and the parties of the log."""
+    stamp = (str(run.folder), run.complete, monitored.rows(run), now.probe, now.statistic)
+    known = S.get(TABLE)
+    if known is None or known[0] != stamp:
+        known = (stamp, run.scores(now.probe, now.statistic))
+        S[TABLE] = known
+    table = known[1]
+    roles = [str(role) for role in table["role"].unique()]
+    return (table.query("role == @now.role").reset_index(drop=True) if now.role else table), roles
+
+
+# --- what is drawn
+
+
+def head(run: Watch, now: Choice, table: "pd.DataFrame", threshold: float) -> None:
+    """What the run is, the way back, and the flags to take away."""
+    facts = run.facts
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.html(f'<h2 class="part-head words">{veiled(str(facts["log"]))}</h2>', width="stretch")
+        st.button(
+            "All runs", key=key("back"), on_click=open_run, args=("",), icon=":material/arrow_back:", type="tertiary"
+        )
+        export(run, now, threshold)
+    unscored = int(np.isnan(table["score"].to_numpy(float)).sum())
+    said = [
+        f"<b>{len(table):,}</b> messages",
+        f"<b>{len(set(table['transcript'])):,}</b> conversations",
+        escape(str(facts["model"])),
+    ]
+    said += [f"{unscored:,} without a token that counts"] if unscored else []
+    st.html(f'<div class="facts num dim words">{"".join(f"<span>{one}</span>" for one in said)}</div>')
+
+
+def export(run: Watch, now: Choice, threshold: float) -> None:
+    """The flagged messages as files, made when they are asked for."""
+
+    def flags() -> "pd.DataFrame":
+        return run.flagged(now.probe, threshold, now.statistic, roles=(now.role,) if now.role else ())
+
+    st.download_button(
+        "Export flags", lambda: monitored.flags_csv(flags()), "flags.csv", "text/csv", key=key("csv"), type="primary",
+        icon=":material/download:", on_click="ignore", help="As CSV, safe to open in a spreadsheet",
+    )  # fmt: skip
+    st.download_button(
+        "JSONL", lambda: monitored.flags_jsonl(flags()), "flags.jsonl", "application/jsonl", key=key("jsonl"),
+        on_click="ignore",
+    )  # fmt: skip
+
+
+def controls(cache: Cache, run: Watch, now: Choice, roles: list[str], labels: dict[int, str]) -> None:
+    """Which feature, statistic and party."""
+    same_sae = run.facts["sae_fingerprint"] == cache.manifest.sae_fingerprint
+
+    def title(probe: str) -> str:
+        name = labels.get(int(probe), "") if same_sae and probe.isdecimal() else ""
+        return f"#{probe} {masked(name)}".strip() if probe.isdecimal() else probe
+
+    for name in ("probe", "statistic", "role"):
+        if S.get(key(f"on-{name}")) != getattr(now, name):
+            S[key(f"on-{name}")] = getattr(now, name)
+    change = {"on_change": choose, "args": (now,)}
+    options = list(dict.fromkeys([ALL, *roles, now.role]))
+    left, middle, right = st.columns([1.4, 1.4, 1], vertical_alignment="bottom")
+    left.selectbox("Feature", list(run.probes), key=key("on-probe"), format_func=title, **change)
+    middle.segmented_control(
+        "Score of a message", list(NAMES), key=key("on-statistic"), format_func=lambda n: NAMES.get(n) or str(n), required=True, **change,
+    )  # fmt: skip
+    right.selectbox(
+        "Said by", options, key=key("on-role"), format_func=lambda role: masked(role) or "everybody", **change
+    )
+
+
+def threshold_control(now: Choice, table: "pd.DataFrame", threshold: float) -> None:
+    """The histogram, and the threshold as a slider and a number."""
+    values = table["score"].to_numpy(float)
+    low, high = monitored.reach(values)
+    st.plotly_chart(
+        score_charts.score_histogram(values, threshold), config=charts.CONFIG, key=key("histogram"),
+        alt=f"Histogram of the scores, with the threshold at {threshold:.3f}",
+    )  # fmt: skip
+    low, high = min(low, threshold), max(high, threshold)
+    slider, box = key(f"on-slider-{now.probe}-{now.statistic}-{low}-{high}"), key("on-threshold")
+    for name in (slider, box):
+        if S.get(name) != threshold:
+            S[name] = threshold
+    left, right = st.columns([3, 1], vertical_alignment="bottom")
+    step = max(0.001, round((high - low) / 500, 3))
+    left.slider(
+        "Threshold", low, high, key=slider, step=step, format="%.3f", on_change=move, args=(now, slider),
+        help=f"Messages at or above it are flagged. {UNIT}",
+    )  # fmt: skip
+    right.number_input(
+        "exactly", key=box, step=0.01, format="%.3f", on_change=move, args=(now, box), min_value=-1e6, max_value=1e6
+    )
+
+
+def figures(tuning: Tuning, fair: Tuning, found: Curve | None) -> str:
+    """What the threshold does, as HTML.
+
+    Args:
+        tuning: Over everything that somebody judged.
+        fair: Over what was judged without regard to its score: what recall may be told from.
+    """
+    right, wrong = tuning.confirmed[:2]
+    rows = [("flags per 1,000 messages", number(tuning.per_thousand), f"{tuning.flagged:,} of {tuning.messages:,}")]
+    if tuning.precision:
+        rows.append(("precision", *_share(tuning.precision, f"{right + wrong:,} of {tuning.flagged:,} flags judged")))
+    else:
+        few = min(monitored.WANTED, tuning.flagged)
+        rows.append(("precision", "unknown", f"confirm {few}" if few else "nothing is flagged"))
+    kind = fair.confirmed[0] + fair.confirmed[2]
+    if fair.recall:
+        rows.append(("recall", *_share(fair.recall, f"{kind:,} of the kind among {fair.judged:,} drawn blindly")))
+    else:
+        drawn = f"none of the kind among {fair.judged:,} drawn" if fair.judged else "review the random sample"
+        rows.append(("recall", "unknown", drawn))
+    if found:
+        rows.append(("AUROC", *_share(found.auroc, f"{found.n[0]:,} of the kind, {found.n[1]:,} others judged")))
+    else:
+        rows.append(("AUROC", "unknown", "needs judged messages of both kinds"))
+    cells = "".join(
+        f'<tr><th>{name}</th><td class="{"dim" if value == "unknown" else ""}"><b>{value}</b></td><td class="dim">{said}</td></tr>'
+        for name, value, said in rows
+    )
+    return f'<table class="figures num tuning">{cells}</table>'
+
+
+def _share(value: tuple[float, float, float], said: str) -> tuple[str, str]:
+    return f"{value[0]:.2f}", f"{value[1]:.2f} to {value[2]:.2f}; {said}"
+
+
+def curves(found: Curve, threshold: float) -> None:
+    """ROC and PR side by side."""
+    value, low, high = found.auroc
+    for place, name, figure in zip(
+        st.columns(2), ("ROC", "PR"), (score_charts.roc(found, threshold), score_charts.precision_recall(found, threshold)), strict=True
+    ):  # fmt: skip
+        place.html(f'<p class="sec">{name}</p>')
+        place.plotly_chart(
+            figure,
+            config=charts.CONFIG,
+            key=key(name.lower()),
+            alt=f"{name} curve; AUROC {value:.2f} ({low:.2f} to {high:.2f})",
+        )
+    st.html('<p class="say">The point is the threshold in view. Intervals are 95 %.</p>')
+
+
+def result(cache: Cache, engine: Engine, run: Watch, name: str) -> None:
+    """Everything about a run."""
+    now, bad = asked(run, name)
+    table, roles = scores_of(run, now)
+    values = table["score"].to_numpy(float)
+    threshold = monitored.threshold_of(values) if now.threshold is None else now.threshold
+    head(run, now, table, threshold)
+    if bad:
+        st.html(
+            f'<div class="trouble words" role="status">Not everything here made sense and was left out: {escape("; ".join(bad))}.</div>'
+        )
+    if not run.complete:
+        cut_off(engine, run, name)
+    if not len(table):
+        none = f"No message of this log is by {masked(now.role)}." if now.role else "No message is scored yet."
+        st.html(f'<p class="say" role="status">{escape(none)}</p>')
+    controls(cache, run, now, roles, state.label_texts(cache))
+    if not len(table):
+        return
+    judged = run.judged(table)
+    tuning = tune(values, judged, threshold)
+    fair = tune(values, monitored.unbiased(table, judged, monitored.sample(table)), threshold)
+    found = curve(values, judged)
+    left, right = st.columns([1.25, 1], gap="large")
+    with left, st.container(key=key("tune")):
+        threshold_control(now, table, threshold)
+    with right:
+        st.html(figures(tuning, fair, found))
+        if found:
+            curves(found, threshold)
+    st.html('<hr class="part">')
+    review(cache, engine, run, table, now.probe, threshold)
+
+
+def cut_off(engine: Engine, run: Watch, name: str) -> None:
+    """The run does not reach the end of the log: say so, and go on where that is possible."""
+    log = monitored.can_go_on(run)
+
+    def more() -> None:
+        S[JOB] = (name, monitored.go_on(engine, name, run, log))  # type: ignore[arg-type]
+
+    def draw() -> None:
+        job = job_of(name)
+        if job is not None:
+            under_way(engine, job)
+        if busy(job):
+            return
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            way = "" if log else " To go on, run it again with the same log."
+            st.html(
+                f'<p class="say" role="status">This run was cut off; what was finished is below.{way}</p>',
+                width="content",
+            )
+            if log:
+                st.button("Go on", key=key("more"), on_click=more, icon=":material/play_arrow:")
+
+    watched(draw, lambda: job_of(name))
+
+
+def watch_tab(cache: Cache, engine: Engine) -> None:
+    """A run, or the way to one."""
+    name = st.query_params.get("set", "")
+    if not name:
+        start_page(cache, engine)
+        return
+    try:
+        result(cache, engine, Watch(monitored.folder_of(name)), name)
+    except ExplorerError as error:
+        state.show_error(error)
+        st.button("All runs", key=key("back-from-error"), on_click=open_run, args=("",))
+
+
+def main() -> None:
+    """Draw the page."""
+    cache = state.cache()
+    engine = resources.engine(state.cache_name() or "")
+    state.remember("monitor")
+    st.html(
+        '<div class="head"><h1>Monitor</h1></div><p class="say">Where in a log, or in a training set, do persona features speak? '
+        f"A flag is a reason to read, not a verdict. {watch_form.UNIT}</p>"
+    )
+    watching, auditing = st.tabs(["Watch a log", "Audit a training set"])
+    with watching:
+        watch_tab(cache, engine)
+    with auditing:
+        audit_form.audit_page(cache, engine)
+
+
+main()
