@@ -33,6 +33,12 @@ def job() -> Job | None:
     return said[1] if said else None
 
 
+def found() -> "Audit | None":
+    """What came of it."""
+    now = job()
+    return None if now is None or busy(now) else now.result
+
+
 def start(engine: Engine) -> None:
     """Begin to audit the uploaded set; what was under way ends."""
     upload = S[key("rows")]
@@ -51,7 +57,6 @@ def audit_page(cache: Cache, engine: Engine) -> None:
     """The form and what came of it."""
     left, right = st.columns([1, 1.6], gap="large")
     with left, st.container(key=key("audit")):
-        st.html('<p class="sec">Audit a training set</p>')
         rows = st.file_uploader(
             "Conversations as JSONL, as fine-tuning takes them", type=["jsonl"], key=key("rows"), max_upload_size=monitored.MOST_MB,
             help='{"messages": [{"role", "content"}, …]} a line; the last answer of each is scored. It stays on this machine.',
@@ -60,8 +65,8 @@ def audit_page(cache: Cache, engine: Engine) -> None:
 
         def run() -> None:
             st.button(
-                "Audit", type="primary", icon=":material/play_arrow:", key=key("audit-go"), on_click=start, args=(engine,),
-                disabled=rows is None or busy(job()), help=None if rows else "Choose a set first",
+                "Audit", type="secondary" if found() else "primary", icon=":material/play_arrow:", key=key("audit-go"),
+                on_click=start, args=(engine,), disabled=rows is None or busy(job()), help=None if rows else "Choose a set first",
             )  # fmt: skip
             if error := S.get(ERROR):
                 state.show_error(error)
@@ -73,13 +78,12 @@ def audit_page(cache: Cache, engine: Engine) -> None:
 
         watched(run, job)
     with right:
-        now = job()
-        if now is None or busy(now) or now.result is None:
+        if (made := found()) is None:
             st.html(
                 '<p class="say">Here come the rows, the most suspicious first; choose above which score one is dropped.</p>'
             )
         else:
-            ranking(S[JOB][0], now.result)
+            ranking(S[JOB][0], made)
 
 
 def ranking(name: str, found: "Audit") -> None:
@@ -92,20 +96,20 @@ def ranking(name: str, found: "Audit") -> None:
     kept = found.kept(line)
     st.html(f'<p class="sec">{veiled(name)}: mean score of the answers over what is looked for</p>')
     st.plotly_chart(
-        score_charts.score_histogram(there, line, "rows", flagged="dropped"), config=charts.CONFIG, key=key("audit-histogram"),
+        score_charts.score_histogram(there, (low, high), line, "rows", flagged="dropped"), config=charts.CONFIG, key=key("audit-histogram"),
         alt=f"Histogram of the rows' scores, with the line at {line:.3f}",
     )  # fmt: skip
-    left, right = st.columns([2, 1], vertical_alignment="bottom")
 
     def move() -> None:
         S[LINE] = S[key("audit-slider")]
 
     S[key("audit-slider")] = line
-    left.slider(
-        "Drop rows that score at least", low, high, key=key("audit-slider"), step=max(0.001, round((high - low) / 500, 3)),
-        format="%.3f", on_change=move,
+    with st.container(key=key("slider-rows")):
+        st.slider(
+        "Drop rows that score at least", low, high, key=key("audit-slider"), step=monitored.step_of(low, high),
+        format="%.4f", on_change=move,
     )  # fmt: skip
-    right.download_button(
+    st.download_button(
         f"Export {int(kept.sum()):,} kept rows", lambda: rows_jsonl(found, kept), "kept.jsonl", "application/jsonl",
         key=key("audit-kept"), type="primary", icon=":material/download:", on_click="ignore", disabled=not kept.any(),
     )  # fmt: skip

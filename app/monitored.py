@@ -124,14 +124,18 @@ def truth_of(text: str) -> tuple[str, str] | None:
     return field, value
 
 
-def fields(name: str, content: bytes) -> list[str]:
-    """What a log says of its rows beside the text, by its first row: fields that may hold the truth."""
-    head = content[: 1 << 20].decode("utf-8-sig", errors="ignore")
+def fields(name: str, head: bytes) -> list[str]:
+    """What a log says of its rows beside the text, by its first row: fields that may hold the truth.
+
+    Args:
+        head: How it begins.
+    """
+    begin = head.decode("utf-8-sig", errors="ignore")
     try:
         if name.lower().endswith(".csv"):
-            found = next(csv.reader(io.StringIO(head)), [])
+            found = next(csv.reader(io.StringIO(begin)), [])
         elif name.lower().endswith(".jsonl"):
-            found = json.loads(head.splitlines()[0])
+            found = json.loads(begin.splitlines()[0])
         else:
             return []
     except (ValueError, IndexError, csv.Error):  # the run itself says what is wrong with it
@@ -267,15 +271,20 @@ def _plain(error: CorpusError, path: Path) -> CorpusError:
 def threshold_of(scores: np.ndarray) -> float:
     """A first threshold: one message in a hundred is flagged."""
     there = scores[~np.isnan(scores)]
-    return round(float(np.quantile(there, QUANTILE)), 3) if len(there) else 0.0
+    return round(float(np.quantile(there, QUANTILE)), 4) if len(there) else 0.0
 
 
 def reach(scores: np.ndarray) -> tuple[float, float]:
-    """Lowest and highest threshold that make sense, on whole hundredths and apart."""
+    """Lowest and highest threshold that make sense, to four places and apart."""
     there = scores[~np.isnan(scores)]
     low, high = (float(there.min()), float(there.max())) if len(there) else (0.0, 1.0)
-    low, high = math.floor(low * 100) / 100, math.ceil(high * 100) / 100
-    return low, max(high, low + 0.01)
+    low, high = math.floor(low * 1e4) / 1e4, math.ceil(high * 1e4) / 1e4
+    return low, max(high, round(low + 0.01, 4))
+
+
+def step_of(low: float, high: float) -> float:
+    """A slider's step, so that it has some five hundred."""
+    return max(0.0001, round((high - low) / 500, 4))
 
 
 Key = tuple[int, int]

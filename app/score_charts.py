@@ -13,16 +13,25 @@ if TYPE_CHECKING:
     from explorer.monitor import Curve
 
 UNIT = "score, in multiples of strength 1"
+MARGIN = (52, 10)
+"""Pixels left and right of a histogram's plot; style.css gives the slider below the same, so that its knob is under the line."""
 _BINS = 60
 
 
 def score_histogram(
-    scores: np.ndarray, threshold: float, what: str = "messages", height: int = 190, *, flagged: str = "flagged"
+    scores: np.ndarray,
+    span: tuple[float, float],
+    threshold: float,
+    what: str = "messages",
+    height: int = 230,
+    *,
+    flagged: str = "flagged",
 ) -> go.Figure:
     """How many messages score how much, counts on a log scale; the line is the threshold, what it flags is orange.
 
     Args:
         scores: `[messages]`; what is not finite is left out.
+        span: Lowest and highest threshold of the slider.
         what: What is counted.
         flagged: What happens to those at or above the threshold.
     """
@@ -49,7 +58,9 @@ def score_histogram(
     frame(figure, height, UNIT, what)
     figure.add_vline(threshold, line={"color": ACT, "width": 2})
     powers = range(math.ceil(math.log10(max(highest, 2))) + 1)
-    figure.update_layout(barmode="overlay")
+    left, right = MARGIN
+    figure.update_layout(barmode="overlay", margin={"l": left, "r": right, "t": 6, "b": 36, "autoexpand": False})
+    figure.update_xaxes(range=list(span), zeroline=False)
     figure.update_yaxes(
         type="log",
         range=[math.log10(0.5), math.log10(max(highest, 2) * 1.3)],  # from half a message: a bar of one can be seen
@@ -59,7 +70,7 @@ def score_histogram(
     return figure
 
 
-def roc(curve: "Curve", threshold: float, height: int = 190) -> go.Figure:
+def roc(curve: "Curve", threshold: float, height: int = 160) -> go.Figure:
     """False alarms against what is found, over all thresholds; the point is the threshold in view, the dashes are guessing."""
     figure = go.Figure()
     figure.add_scatter(
@@ -73,7 +84,7 @@ def roc(curve: "Curve", threshold: float, height: int = 190) -> go.Figure:
     return _unit_square(figure, height, "false alarms", "recall")
 
 
-def precision_recall(curve: "Curve", threshold: float, height: int = 190) -> go.Figure:
+def precision_recall(curve: "Curve", threshold: float, height: int = 160) -> go.Figure:
     """What is found against how much of it is right, over all thresholds; dashes: flagging everything."""
     figure = go.Figure()
     share = curve.n[0] / sum(curve.n)

@@ -90,13 +90,12 @@ def start(engine: Engine) -> None:
 
 def form(cache: Cache, engine: Engine) -> None:
     """Upload a log and say what to look for."""
-    st.html('<p class="sec">Watch a log</p>')
     log = st.file_uploader(
         "Log: chats as JSONL, JSON, CSV or text", type=list(monitored.LOGS), key=key("log"), max_upload_size=monitored.MOST_MB,
         help="OpenAI's or ShareGPT's form, a CSV with a column of texts, or “Human: / Assistant:”. It stays on this machine.",
     )  # fmt: skip
     probes_fields(cache, "watch")
-    if log is not None and (names := monitored.fields(log.name, log.getvalue())):
+    if log is not None and (names := monitored.fields(log.name, bytes(log.getbuffer()[: 1 << 20]))):
         st.text_input(
             "Does the log itself say what is of that kind?", key=key("truth"), max_chars=120, placeholder="FIELD=VALUE, or leave it empty",
             help="Rows where the field has this value are of the kind, other rows are not: thresholds then come with figures at once.",
@@ -159,7 +158,8 @@ def list_of_runs() -> None:
 def run_words(facts: Any, messages: int) -> str:
     """What a run is of, as HTML."""
     cut = "" if facts.get("complete") else ' <span class="tag plain">cut off</span>'
-    said = f"{messages:,} messages, {', '.join(map(str, facts.get('probes', ())))}"
+    probes = ", ".join(f"#{probe}".replace("#~", "~") for probe in facts.get("probes", ()))
+    said = f"{messages:,} messages for {probes}"
     return (
         f'<div class="words"><b>{veiled(str(facts.get("log", "")))}</b>{cut}<p class="say num">{escape(said)}</p></div>'
     )

@@ -69,7 +69,7 @@ def keep(now: Choice) -> None:
     """Write the choice into the link; for callbacks."""
     said = {"set": now.name, "feature": now.probe, "statistic": now.statistic, "role": now.role}
     if now.threshold is not None:
-        said["threshold"] = f"{now.threshold:.4g}"
+        said["threshold"] = f"{now.threshold:.6g}"
     usual = {"statistic": "mean", "role": ALL}
     others = {k: st.query_params.get_all(k) for k in st.query_params if k not in (*said, "threshold")}
     st.query_params.from_dict({**others, **{k: v for k, v in said.items() if v != usual.get(k)}})
@@ -137,8 +137,9 @@ def export(run: Watch, now: Choice, threshold: float) -> None:
     )  # fmt: skip
 
 
-def controls(cache: Cache, run: Watch, now: Choice, roles: list[str], labels: dict[int, str]) -> None:
-    """Which feature, statistic and party."""
+def controls(cache: Cache, run: Watch, now: Choice, roles: list[str], values: np.ndarray, threshold: float) -> None:
+    """Which feature, statistic and party, and the threshold as a number."""
+    labels = state.label_texts(cache)
     same_sae = run.facts["sae_fingerprint"] == cache.manifest.sae_fingerprint
 
     def title(probe: str) -> str:
@@ -150,38 +151,44 @@ def controls(cache: Cache, run: Watch, now: Choice, roles: list[str], labels: di
             S[key(f"on-{name}")] = getattr(now, name)
     change = {"on_change": choose, "args": (now,)}
     options = list(dict.fromkeys([ALL, *roles, now.role]))
-    left, middle, right = st.columns([1.4, 1.4, 1], vertical_alignment="bottom")
-    left.selectbox("Feature", list(run.probes), key=key("on-probe"), format_func=title, **change)
-    middle.segmented_control(
+    low, high = bounds(values, threshold)
+    if S.get(key("on-threshold")) != threshold:
+        S[key("on-threshold")] = threshold
+    first, second, third, last = st.columns([1.5, 1.5, 0.8, 0.8])
+    first.selectbox("Feature", list(run.probes), key=key("on-probe"), format_func=title, **change)
+    second.segmented_control(
         "Score of a message", list(NAMES), key=key("on-statistic"), format_func=lambda n: NAMES.get(n) or str(n), required=True, **change,
     )  # fmt: skip
-    right.selectbox(
+    third.selectbox(
         "Said by", options, key=key("on-role"), format_func=lambda role: masked(role) or "everybody", **change
     )
-
-
-def threshold_control(now: Choice, table: "pd.DataFrame", threshold: float) -> None:
-    """The histogram, and the threshold as a slider and a number."""
-    values = table["score"].to_numpy(float)
-    low, high = monitored.reach(values)
-    st.plotly_chart(
-        score_charts.score_histogram(values, threshold), config=charts.CONFIG, key=key("histogram"),
-        alt=f"Histogram of the scores, with the threshold at {threshold:.3f}",
-    )  # fmt: skip
-    low, high = min(low, threshold), max(high, threshold)
-    slider, box = key(f"on-slider-{now.probe}-{now.statistic}-{low}-{high}"), key("on-threshold")
-    for name in (slider, box):
-        if S.get(name) != threshold:
-            S[name] = threshold
-    left, right = st.columns([3, 1], vertical_alignment="bottom")
-    step = max(0.001, round((high - low) / 500, 3))
-    left.slider(
-        "Threshold", low, high, key=slider, step=step, format="%.3f", on_change=move, args=(now, slider),
+    last.number_input(
+        "Threshold", key=key("on-threshold"), step=monitored.step_of(low, high), format="%.4f", on_change=move, args=(now, key("on-threshold")),
         help=f"Messages at or above it are flagged. {UNIT}",
     )  # fmt: skip
-    right.number_input(
-        "exactly", key=box, step=0.01, format="%.3f", on_change=move, args=(now, box), min_value=-1e6, max_value=1e6
-    )
+
+
+def bounds(values: np.ndarray, threshold: float) -> tuple[float, float]:
+    """Ends of the slider: all scores, and the threshold wherever it is."""
+    low, high = monitored.reach(values)
+    return min(low, threshold), max(high, threshold)
+
+
+def threshold_control(now: Choice, values: np.ndarray, threshold: float) -> None:
+    """The histogram, with the threshold as a slider under it."""
+    low, high = bounds(values, threshold)
+    st.plotly_chart(
+        score_charts.score_histogram(values, (low, high), threshold), config=charts.CONFIG, key=key("histogram"),
+        alt=f"Histogram of the scores, with the threshold at {threshold:.3f}",
+    )  # fmt: skip
+    slider = key(f"on-slider-{now.probe}-{now.statistic}-{low}-{high}")
+    if S.get(slider) != threshold:
+        S[slider] = threshold
+    with st.container(key=key("slider")):
+        st.slider(
+            "Flag messages that score at least", low, high, key=slider, step=monitored.step_of(low, high), format="%.4f", on_change=move,
+            args=(now, slider),
+        )  # fmt: skip
 
 
 def figures(tuning: Tuning, fair: Tuning, found: Curve | None) -> str:
@@ -251,7 +258,7 @@ def result(cache: Cache, engine: Engine, run: Watch, name: str) -> None:
     if not len(table):
         none = f"No message of this log is by {masked(now.role)}." if now.role else "No message is scored yet."
         st.html(f'<p class="say" role="status">{escape(none)}</p>')
-    controls(cache, run, now, roles, state.label_texts(cache))
+    controls(cache, run, now, roles, values, threshold)
     if not len(table):
         return
     judged = run.judged(table)
@@ -260,7 +267,7 @@ def result(cache: Cache, engine: Engine, run: Watch, name: str) -> None:
     found = curve(values, judged)
     left, right = st.columns([1.25, 1], gap="large")
     with left, st.container(key=key("tune")):
-        threshold_control(now, table, threshold)
+        threshold_control(now, values, threshold)
     with right:
         st.html(figures(tuning, fair, found))
         if found:
