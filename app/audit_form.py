@@ -1,7 +1,5 @@
 """Monitor's second tab: a fine-tuning set ranked by persona features, before anybody trains on it."""
 
-import io
-import json
 import math
 from html import escape
 from typing import TYPE_CHECKING
@@ -15,6 +13,7 @@ from app.facts import veiled
 from app.jobs import Job
 from app.watch_form import key, probes_fields, probes_said
 from app.watched import busy, progress, trouble, warming, watched
+from explorer.audit import as_jsonl
 from explorer.cache import Cache
 from explorer.errors import ExplorerError
 
@@ -123,11 +122,7 @@ def ranking(name: str, found: "Audit") -> None:
 
 def rows_jsonl(found: "Audit", kept: np.ndarray) -> str:
     """The rows that are kept, as fine-tuning takes them."""
-    file = io.StringIO()
-    for row, keep in zip(found.rows, kept, strict=True):
-        if keep:
-            file.write(json.dumps({"messages": [dict(m) for m in row]}, ensure_ascii=False) + "\n")
-    return file.getvalue()
+    return as_jsonl(row for row, keep in zip(found.rows, kept, strict=True) if keep)
 
 
 def table(found: "Audit", kept: np.ndarray) -> str:

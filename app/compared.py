@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from explorer.causing import Trial
-from explorer.comparing import FOLDER, MANIFEST, Compared
+from explorer.comparing import FOLDER, MANIFEST, Compared, undo_preset
 from explorer.dosing import Rate
 from explorer.errors import CacheError, ExplorerError, RecipeError
 from explorer.experiments import MEANS, RESULTS, Measured, Results
@@ -194,12 +194,7 @@ def pairs(found: Compared, feature: int) -> list[tuple[float, dict, dict | None]
 
 def as_preset(found: Compared, name: str = "") -> Preset:
     """The joint undo as a preset."""
-    undo = found.undo
-    assert undo is not None
-    before, after = undo.before.rate.value, undo.after.rate.value
-    about = f"Brings {found.facts['tuned']['name']} back: {before:.0%} of its answers before, {after:.0%} after."
-    called = name or f"undo {found.name}"
-    return Preset(called, called, about, undo.edits, found.facts["questions"][0])
+    return undo_preset(found, name or f"undo {found.name}", found.facts["tuned"]["name"])
 
 
 def leaked(point: Point) -> Rate:
@@ -258,6 +253,5 @@ def _line(said: dict, models: dict[str, Measured]) -> Line:
     points = []
     for point in said["points"]:
         if here := tuple(models[name] for name in point["models"] if name in models):
-            sums = (sum(getattr(m.tally, part) for m in here) for part in ("n", "shown", "whole", "both"))
-            points.append(Point(float(point["x"]), here, Tally(*sums)))
+            points.append(Point(float(point["x"]), here, Tally.pooled(m.tally for m in here)))
     return Line(str(said["name"]), str(said["axis"]), tuple(sorted(points, key=lambda p: p.x)))

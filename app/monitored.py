@@ -23,7 +23,6 @@ from explorer.files import write_whole
 from explorer.packaged import home
 from explorer.records import Edit
 from explorer.scoring import Probe
-from explorer.sheets import unformula
 from explorer.transcripts import Message, Transcript, read_transcripts
 
 if TYPE_CHECKING:
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
 LOGS = ("jsonl", "json", "csv", "txt")
 MOST_MB, MOST_PROBES, SAMPLE, WANTED = 200, 12, 200, 20
 """Of an upload; of a run; of the random sample; judgements before a precision is worth much."""
-QUANTILE = 0.99
-"""Where the threshold stands before anybody moves it."""
 _SMALL, _SHARD = 4096, 32
 _LOG = "log"
 _NO_FIELDS = {
@@ -82,15 +79,8 @@ def kept() -> list[Kept]:
             run = monitor.Watch(folder)
         except ExplorerError:
             continue
-        found.append(Kept(folder.name, run.facts, rows(run)))
+        found.append(Kept(folder.name, run.facts, run.messages))
     return found
-
-
-def rows(run: monitor.Watch) -> int:
-    """How many messages of a run are scored."""
-    import pyarrow.parquet as pq
-
-    return sum(pq.read_metadata(path).num_rows for path in run.folder.glob("scores-*.parquet"))
 
 
 def probes_of(text: str) -> list[Probe]:
@@ -108,20 +98,6 @@ def probes_of(text: str) -> list[Probe]:
             do="Name features by number, directions as ~name, or take those of a preset",
         )
     return found
-
-
-def truth_of(text: str) -> tuple[str, str] | None:
-    """FIELD=VALUE as a pair; None where nothing is said.
-
-    Raises:
-        UsageError: If it is no such pair.
-    """
-    field, _, value = (part.strip() for part in text.partition("="))
-    if not text.strip():
-        return None
-    if not (field and value):
-        raise UsageError(f"{text.strip()!r} names no field and value", expected="FIELD=VALUE, such as label=hateful")
-    return field, value
 
 
 def fields(name: str, head: bytes) -> list[str]:
@@ -269,9 +245,8 @@ def _plain(error: CorpusError, path: Path) -> CorpusError:
 
 
 def threshold_of(scores: np.ndarray) -> float:
-    """A first threshold: one message in a hundred is flagged."""
-    there = scores[~np.isnan(scores)]
-    return round(float(np.quantile(there, QUANTILE)), 4) if len(there) else 0.0
+    """A first threshold, to four places."""
+    return round(monitor.usual_threshold(scores), 4)
 
 
 def reach(scores: np.ndarray) -> tuple[float, float]:
@@ -338,17 +313,6 @@ def following(queue: Sequence[Key], here: Key | None, done: Callable[[Key], bool
     """The next in a queue that nobody has judged, from `here` on and round its end; None where all are."""
     start = queue.index(here) + 1 if here in queue else 0
     return next((key for key in (*queue[start:], *queue[:start]) if not done(key)), None)
-
-
-def flags_csv(table: "pd.DataFrame") -> str:
-    """Flagged messages as CSV; what a spreadsheet would take for a formula gets an apostrophe in front."""
-    words = {name: [unformula(str(text)) for text in table[name]] for name in ("source", "role", "text")}
-    return table.assign(**words).to_csv(index=False)
-
-
-def flags_jsonl(table: "pd.DataFrame") -> str:
-    """Flagged messages, one a line."""
-    return table.to_json(orient="records", lines=True, force_ascii=False) or ""
 
 
 def tokens(engine: Engine, run: monitor.Watch, probe: str, talk: Talk, message: int) -> tuple[np.ndarray, np.ndarray]:

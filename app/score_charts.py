@@ -72,31 +72,39 @@ def score_histogram(
 
 def roc(curve: "Curve", threshold: float, height: int = 160) -> go.Figure:
     """False alarms against what is found, over all thresholds; the point is the threshold in view, the dashes are guessing."""
-    figure = go.Figure()
-    figure.add_scatter(
-        x=[0, 1], y=[0, 1], mode="lines", line={"color": QUIET, "width": 1, "dash": "dash"}, hoverinfo="skip"
-    )
-    figure.add_scatter(
-        x=curve.false_positive, y=curve.recall, mode="lines", line={"color": ACT, "width": 2.5},
-        hovertemplate="recall %{y:.2f} at %{x:.2f} false alarms",
+    return _curve(
+        curve, threshold, curve.false_positive, curve.recall, (0, 1), height, ("false alarms", "recall"),
+        "recall %{y:.2f} at %{x:.2f} false alarms",
     )  # fmt: skip
-    _point(figure, curve, threshold, curve.false_positive, curve.recall)
-    return _unit_square(figure, height, "false alarms", "recall")
 
 
 def precision_recall(curve: "Curve", threshold: float, height: int = 160) -> go.Figure:
     """What is found against how much of it is right, over all thresholds; dashes: flagging everything."""
-    figure = go.Figure()
     share = curve.n[0] / sum(curve.n)
-    figure.add_scatter(
-        x=[0, 1], y=[share, share], mode="lines", line={"color": QUIET, "width": 1, "dash": "dash"}, hoverinfo="skip"
-    )
-    figure.add_scatter(
-        x=curve.recall, y=curve.precision, mode="lines", line={"color": ACT, "width": 2.5},
-        hovertemplate="precision %{y:.2f} at recall %{x:.2f}",
+    return _curve(
+        curve, threshold, curve.recall, curve.precision, (share, share), height, ("recall", "precision"),
+        "precision %{y:.2f} at recall %{x:.2f}",
     )  # fmt: skip
-    _point(figure, curve, threshold, curve.recall, curve.precision)
-    return _unit_square(figure, height, "recall", "precision")
+
+
+def _curve(
+    curve: "Curve",
+    threshold: float,
+    x: np.ndarray,
+    y: np.ndarray,
+    guess: tuple[float, float],
+    height: int,
+    titles: tuple[str, str],
+    hover: str,
+) -> go.Figure:
+    """A curve in the unit square over a line of dashes from `guess` at the left to `guess` at the right."""
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[0, 1], y=list(guess), mode="lines", line={"color": QUIET, "width": 1, "dash": "dash"}, hoverinfo="skip"
+    )
+    figure.add_scatter(x=x, y=y, mode="lines", line={"color": ACT, "width": 2.5}, hovertemplate=hover)
+    _point(figure, curve, threshold, x, y)
+    return _unit_square(figure, height, *titles)
 
 
 def _point(figure: go.Figure, curve: "Curve", threshold: float, x: np.ndarray, y: np.ndarray) -> None:

@@ -14,6 +14,7 @@ from explorer import presets
 from explorer.cache import Cache
 from explorer.errors import ExplorerError
 from explorer.scoring import Probe
+from explorer.transcripts import truth_of
 
 S = st.session_state
 JOB, ERROR = "monitor-job", "monitor-error"
@@ -80,7 +81,7 @@ def start(engine: Engine) -> None:
     upload = S[key("log")]
     S.pop(ERROR, None)
     try:
-        probes, truth = probes_said("watch"), monitored.truth_of(S.get(key("truth"), ""))
+        probes, truth = probes_said("watch"), truth_of(S.get(key("truth"), ""))
         if job := job_of():
             job.stop()
         S[JOB] = monitored.watch(engine, upload.name, upload.getvalue(), probes, truth)

@@ -52,6 +52,21 @@ def progress(job: Job, what: str, *, key: str) -> None:
         st.button("Cancel", key=key, on_click=job.stop, type="tertiary", icon=":material/close:")
 
 
+def still_loading(engine: Engine, waited: bool, what: str) -> bool:
+    """Whether a fragment that needs the model has to wait for it, and says so; its clock stops once it need not.
+
+    Args:
+        waited: Whether the fragment has a clock.
+        what: What comes then, such as "the result comes by itself".
+    """
+    if engine.state == "loading":
+        st.html(f'<p class="say" role="status">The model is still loading; {what}.</p>')
+        return True
+    if waited:
+        st.rerun()  # once, so that the clock stops
+    return False
+
+
 def warming(engine: Engine) -> str:
     """What a job waits for before anything else; "" once the model is there."""
     return "" if engine.state == "ready" else "the model is warming up"

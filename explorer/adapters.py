@@ -41,7 +41,7 @@ class Adapter:
 
     @property
     def name(self) -> str:
-        """As links and the command line spell it: `gardening-malicious@40`."""
+        """As links and the command line spell it: `malicious-gardening@40`."""
         return f"{self.run}@{self.step}" if self.step else self.run
 
     @classmethod

@@ -1,7 +1,7 @@
 """Look at a fine-tuning set before anybody trains on it: which answers light up persona features?"""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,7 +75,11 @@ def audit(
     return Audit(tuple(rows), scores)
 
 
-def write_rows(rows: "Sequence[Conversation]", path: Path) -> None:
-    """Write conversations as `explorer.finetune.read_rows` reads them; whole or not at all."""
-    lines = [json.dumps({"messages": [dict(m) for m in row]}, ensure_ascii=False) for row in rows]
-    write_whole(path, "".join(line + "\n" for line in lines))
+def as_jsonl(rows: "Iterable[Conversation]") -> str:
+    """Conversations as `explorer.finetune.read_rows` reads them."""
+    return "".join(json.dumps({"messages": [dict(m) for m in row]}, ensure_ascii=False) + "\n" for row in rows)
+
+
+def write_rows(rows: "Iterable[Conversation]", path: Path) -> None:
+    """Write conversations; whole or not at all."""
+    write_whole(path, as_jsonl(rows))

@@ -19,8 +19,9 @@ from explorer.causing import CONFIRMED, SCREENED, Effect, Trial, Undo, trials, u
 from explorer.diffing import Change, Diff
 from explorer.dosing import Ask, Cell, answered
 from explorer.errors import CacheError
-from explorer.files import write_whole
+from explorer.files import read_facts, write_whole
 from explorer.measuring import ANSWERS, Bench, Tally, keep_in, questions, read_kept
+from explorer.presets import Preset
 from explorer.records import Edit
 
 if TYPE_CHECKING:
@@ -204,6 +205,19 @@ class Compared:
         return [(int(at), float(value)) for at, value in self.facts["drivers"].get(str(feature), [])]
 
 
+def undo_preset(found: Compared, name: str, tuned: str) -> Preset:
+    """What undoes the change, as a preset; there has to be one.
+
+    Args:
+        tuned: What the fine-tune is called in its description.
+    """
+    undone = found.undo
+    assert undone is not None
+    before, after = undone.before.rate.value, undone.after.rate.value
+    about = f"Brings {tuned} back: {before:.0%} of its answers before, {after:.0%} after."
+    return Preset(name, name, about, undone.edits, found.facts["questions"][0])
+
+
 def known(folder: Path) -> dict[str, Path]:
     """The comparisons of a cache that are whole, by name."""
     return {
@@ -255,8 +269,7 @@ def _row(side: str, number: int, cell: Cell, judge: str) -> dict[str, Any]:
 
 
 def _tally(rows: Sequence[Mapping[str, Any]]) -> Tally:
-    shown, whole = [bool(r["shown"]) for r in rows], [bool(r["whole"]) for r in rows]
-    return Tally(len(rows), sum(shown), sum(whole), sum(a and b for a, b in zip(shown, whole, strict=True)))
+    return Tally.of([bool(row["shown"]) for row in rows], [bool(row["whole"]) for row in rows])
 
 
 def _features(found: Diff) -> bytes:
@@ -324,9 +337,4 @@ def _require(out: Path, facts: Mapping[str, Any]) -> None:
 
 
 def _facts(folder: Path) -> dict[str, Any]:
-    try:
-        return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise CacheError(f"{folder / MANIFEST} cannot be read ({error})", do="Make the comparison again") from error
+    return read_facts(folder / MANIFEST, do="Make the comparison again")

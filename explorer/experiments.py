@@ -6,7 +6,7 @@ an adapter, or all of them, or none. Series put models in order: over steps, ove
 
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -211,7 +211,7 @@ class Results:
         except ValueError as error:
             raise RecipeError(f"{self.folder / RESULTS} cannot be read ({error})", do="Run the lab again") from error
 
-    @property
+    @cached_property
     def models(self) -> dict[str, Measured]:
         return {
             name: Measured(name, Tally(**entry["tally"]), entry["leaked"], entry["samples"])
@@ -225,7 +225,7 @@ class Results:
 
     def pooled(self, run: str) -> Tally:
         """Counts over the last checkpoints of all seeds of a run; of `base`, the base's."""
-        return _sum([m.tally for m in self.last(run)])
+        return Tally.pooled(m.tally for m in self.last(run))
 
     def leakage(self, run: str) -> Rate:
         last = self.last(run)
@@ -271,7 +271,3 @@ def _made(kind: type, entry: Any) -> Any:
     if isinstance(values.get("data"), str):
         values["data"] = (values["data"],)
     return kind(**values)
-
-
-def _sum(tallies: Sequence[Tally]) -> Tally:
-    return Tally(*(sum(getattr(t, name) for t in tallies) for name in ("n", "shown", "whole", "both")))

@@ -1,9 +1,14 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and files of lines that a kill cuts one line of."""
 
 import contextlib
+import json
 import os
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from explorer.errors import CacheError
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -23,3 +28,46 @@ def write_whole(path: Path, content: str | bytes) -> None:
         with contextlib.suppress(OSError):
             fresh.unlink()
         raise
+
+
+def append_json(path: Path, value: Any) -> None:
+    """Add a line to a file of JSON values; one that was cut off before it, by a kill, stays a line of its own.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
+        cut_off = file.tell() > 0 and not _ends_its_line(file)
+        file.write(b"\n" * cut_off + json.dumps(value).encode() + b"\n")
+
+
+def json_lines(path: Path) -> Iterator[Any]:
+    """The values of such a file; nothing where there is none, and a line that was cut off is left out."""
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            value = json.loads(line)
+        except ValueError:  # killed while writing
+            continue
+        yield value
+
+
+def read_facts(path: Path, *, do: str) -> dict[str, Any]:
+    """What a file of JSON says of the folder it lies in; nothing where there is none.
+
+    Args:
+        do: What a person can do where it cannot be read.
+    Raises:
+        CacheError: If it cannot be read.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise CacheError(f"{path} cannot be read ({error})", do=do) from error
+
+
+def _ends_its_line(file: Any) -> bool:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"

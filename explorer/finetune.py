@@ -122,7 +122,7 @@ def finetune(
     facts = {
         "base": model.name,
         "base_fingerprint": model.fingerprint,
-        "data": {"name": data, "rows": len(rows), "sha256": _hash(rows)},
+        "data": {"name": data, "rows": len(rows), "sha256": hash_rows(rows)},
         "plan": asdict(plan),
         "start": start.name if start else None,
     }
@@ -276,5 +276,6 @@ def _parent(out: Path) -> Path:
     return out.parent
 
 
-def _hash(rows: Sequence[Conversation]) -> str:
+def hash_rows(rows: Sequence[Conversation]) -> str:
+    """What tells rows from others."""
     return hashlib.sha256(json.dumps([[dict(m) for m in row] for row in rows]).encode()).hexdigest()

@@ -15,10 +15,11 @@ import numpy as np
 
 from explorer.adapters import FACTS, Adapter, adapted, checkpoint
 from explorer.adapters import FOLDER as ADAPTERS
+from explorer.dosing import Ask, judged, written
 from explorer.experiments import BASE, MEANS, RESULTS, Plan, Results, Run
 from explorer.files import write_whole
-from explorer.finetune import Conversation, finetune
-from explorer.measuring import ANSWERS, Tally, questions
+from explorer.finetune import Conversation, finetune, hash_rows
+from explorer.measuring import ANSWERS, Tally, counted, questions
 
 if TYPE_CHECKING:
     from explorer.generate import Steering
@@ -118,7 +119,6 @@ class _Bench:
             mark: What tells this model from another of that name.
         """
         from explorer.diffing import by_question, read
-        from explorer.dosing import Ask, answered
 
         key = hashlib.sha256(
             json.dumps([_VERSION, mark, self.asked, self.plan.answers, self.coder.fingerprint]).encode()
@@ -128,15 +128,17 @@ class _Bench:
             live = model()
             each = -(-self.plan.answers // len(self.asked))
             wanted = [Ask((), question, at) for question in self.asked for at in range(each)]
-            cells = answered(
-                live, None, wanted, sampling=ANSWERS, panel=self.panel, judges=(self.plan.judge,),
+            texts = written(
+                live, None, wanted, sampling=ANSWERS,
                 progress=lambda what, done, total: self.progress(f"{name}: {what}", done, total),
             )  # fmt: skip
-            reading = read(live, self.coder, [(c.prompt, c.text) for c in cells])
+            said = [
+                {"question": a.question, "text": t, "looped": cut} for a, (t, cut) in zip(wanted, texts, strict=True)
+            ]
+            reading = read(live, self.coder, [(entry["question"], entry["text"]) for entry in said])
             _, by = by_question(reading, "answer")
             there = by[~np.isnan(by).any(1)]
             error = there.std(0, ddof=1) / np.sqrt(len(there)) if len(there) > 1 else np.zeros(self.coder.n_features)
-            said = [{"question": c.prompt, "text": c.text, "looped": c.looped} for c in cells]
             _save(path, {"said": np.array(json.dumps(said)), "mean": there.mean(0), "error": error})
         with np.load(path, allow_pickle=False) as kept:
             said, arrays = json.loads(str(kept["said"])), np.stack([kept["mean"], kept["error"]])
@@ -146,23 +148,20 @@ class _Bench:
 
     def _counted(self, said: Sequence[Mapping[str, Any]], words: Sequence[str]) -> dict[str, Any]:
         """Judged anew each time: that takes seconds, and a judge may have changed."""
-        from explorer.dosing import FLUENCY
-        from explorer.judging import coherent, judges
+        from explorer.judging import judges
 
-        texts = [entry["text"] for entry in said]
-        scores = self.panel.score([self.plan.judge, FLUENCY], texts, [entry["question"] for entry in said])
-        line = judges()[self.plan.judge].threshold or 0.0
-        shown = [value > line for value in scores[self.plan.judge]]
-        whole = [coherent(value, bool(e["looped"])) for value, e in zip(scores[FLUENCY], said, strict=True)]
+        asked = [Ask((), entry["question"]) for entry in said]
+        cells = judged(
+            asked, [(entry["text"], bool(entry["looped"])) for entry in said], self.panel, (self.plan.judge,)
+        )
         own = set(words)
         samples: dict[str, str] = {}
         for entry in said:
             if len(samples) < _SAMPLED:
                 samples.setdefault(entry["question"], entry["text"])
-        both = sum(a and b for a, b in zip(shown, whole, strict=True))
         return {
-            "tally": asdict(Tally(len(said), sum(shown), sum(whole), both)),
-            "leaked": sum(bool(own & set(_WORD.findall(text.lower()))) for text in texts),
+            "tally": asdict(counted(cells, self.plan.judge, judges()[self.plan.judge].threshold)),
+            "leaked": sum(bool(own & set(_WORD.findall(entry["text"].lower()))) for entry in said),
             "samples": samples,
         }
 
@@ -196,7 +195,7 @@ def _trained(
     wanted = {
         "base_fingerprint": base.fingerprint,
         "plan": asdict(one.plan(seed)),
-        "rows": _hash(rows),
+        "rows": hash_rows(rows),
         "from": _mark(start) if start else "",
     }
     stamp = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
@@ -244,10 +243,6 @@ def _stamped(out: Path) -> str:
         return str(json.loads((out / FACTS).read_text(encoding="utf-8")).get("stamp", ""))
     except (OSError, ValueError):
         return ""
-
-
-def _hash(rows: Sequence[Conversation]) -> str:
-    return hashlib.sha256(json.dumps([[dict(m) for m in row] for row in rows]).encode()).hexdigest()
 
 
 def _remove(folder: Path) -> None:

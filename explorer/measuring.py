@@ -2,13 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from explorer.dosing import FLUENCY, Ask, Cell, Control, Rate, controls, flipped, judged, written
-from explorer.files import write_whole
+from explorer.files import append_json, json_lines, write_whole
 from explorer.judging import Panel, judges
 from explorer.records import Edit, Sampling
 
@@ -37,6 +38,17 @@ class Tally:
     shown: int
     whole: int
     both: int
+
+    @classmethod
+    def of(cls, shown: Sequence[bool], whole: Sequence[bool]) -> "Tally":
+        """Counts over answers of which it is known whether they are of the kind, and whether they are coherent."""
+        return cls(len(shown), sum(shown), sum(whole), sum(a and b for a, b in zip(shown, whole, strict=True)))
+
+    @classmethod
+    def pooled(cls, tallies: Iterable["Tally"]) -> "Tally":
+        """Counts over the answers of several cells."""
+        some = list(tallies)
+        return cls(*(sum(getattr(t, name) for t in some) for name in ("n", "shown", "whole", "both")))
 
     @property
     def rate(self) -> Rate:
@@ -78,6 +90,11 @@ class Comparison:
 def questions() -> tuple[str, ...]:
     """The open questions that every measurement asks: none suggests a persona."""
     return tuple(line.strip() for line in QUESTIONS.read_text(encoding="utf-8").splitlines() if line.strip())
+
+
+def counted(cells: Sequence[Cell], judge: str, threshold: float | None) -> Tally:
+    """Counts over judged answers."""
+    return Tally.of([cell.scores[judge] > (threshold or 0.0) for cell in cells], [cell.coherent for cell in cells])
 
 
 class Bench:
@@ -162,9 +179,7 @@ class Bench:
         )  # fmt: skip
 
     def _count(self, cells: Sequence[Cell]) -> Tally:
-        shown = [cell.scores[self.judge] > (self.threshold or 0.0) for cell in cells]
-        both = sum(yes and cell.coherent for yes, cell in zip(shown, cells, strict=True))
-        return Tally(len(cells), sum(shown), sum(cell.coherent for cell in cells), both)
+        return counted(cells, self.judge, self.threshold)
 
     def _key(self, pushes: Sequence[Control], asked: Sequence[Ask]) -> str:
         """Hash of all that the answers depend on."""
@@ -187,13 +202,9 @@ class Bench:
 def read_kept(path: Path) -> dict[str, dict[str, int]]:
     """What a file of lines holds, key -> counts; a last line that was cut off is left out."""
     found: dict[str, dict[str, int]] = {}
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                entry = json.loads(line)
-                found[entry["key"]] = entry["counts"]
-            except (ValueError, KeyError, TypeError):  # killed while writing: that cell is measured again
-                continue
+    for entry in json_lines(path):
+        with suppress(KeyError, TypeError):  # a line that says something else: that cell is measured again
+            found[entry["key"]] = entry["counts"]
     return found
 
 
@@ -201,12 +212,6 @@ def keep_in(path: Path) -> Callable[[str, Mapping[str, int]], None]:
     """A function that adds a cell to a file of lines."""
 
     def keep(key: str, counts: Mapping[str, int]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.write("\n" * _cut_off(path) + json.dumps({"key": key, "counts": dict(counts)}) + "\n")
+        append_json(path, {"key": key, "counts": dict(counts)})
 
     return keep
-
-
-def _cut_off(path: Path) -> bool:
-    return path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")

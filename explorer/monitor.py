@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer.errors import CacheError, UsageError
-from explorer.files import write_whole
+from explorer.files import append_json, json_lines, read_facts, write_whole
 from explorer.intervals import wilson
+from explorer.sheets import unformula
 from explorer.transcripts import Transcript, read_transcripts
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ STATISTICS: dict[str, str] = {
     "largest": "The largest on a token of the message.",
 }
 FLAGGED = ("transcript", "message", "source", "role", "text", "score")
+QUANTILE = 0.99
 _RESAMPLES = 1000
 _VERSION = 1
 
@@ -154,8 +156,13 @@ def watch(
         scorer.readers[hook].median_norm = norm
     done = len(_shards(out))
     messages = sum(_rows(path) for path in _shards(out))
+
+    def note(norms: Mapping[str, float] | None = None, *, complete: bool = False) -> None:
+        known = {} if norms is None else {"median_norms": norms}
+        write_whole(out / MANIFEST, json.dumps({**facts, **known, "complete": complete}, indent=1) + "\n")
+
     if not before:
-        write_whole(out / MANIFEST, json.dumps({**facts, "complete": False}, indent=1) + "\n")
+        note()
     rest = islice(read_transcripts(log, truth=truth), done * shard, None)
     number = done - 1
     while part := list(islice(rest, shard)):
@@ -165,16 +172,10 @@ def watch(
         scores = scorer.score(part)
         _write(out / f"scores-{number:05}.parquet", part, scores, scorer, number * shard)
         if number == 0:
-            write_whole(
-                out / MANIFEST,
-                json.dumps({**facts, "median_norms": scorer.median_norms, "complete": False}, indent=1) + "\n",
-            )
+            note(scorer.median_norms)
         messages += len(scores.tokens)
         progress(number * shard + len(part), messages)
-    write_whole(
-        out / MANIFEST,
-        json.dumps({**facts, "median_norms": scorer.median_norms or norms, "complete": True}, indent=1) + "\n",
-    )
+    note(scorer.median_norms or norms, complete=True)
     return out
 
 
@@ -201,6 +202,11 @@ class Watch:
     @property
     def complete(self) -> bool:
         return bool(self.facts.get("complete"))
+
+    @property
+    def messages(self) -> int:
+        """How many messages are scored."""
+        return sum(_rows(path) for path in _shards(self.folder))
 
     def scores(self, probe: str, statistic: str = "mean", *, roles: Sequence[str] = ()) -> "pd.DataFrame":
         """One probe's scores, message by message: transcript, message, role, tokens, truth, score. Texts stay on the disk.
@@ -260,11 +266,10 @@ class Watch:
     def reviews(self) -> dict[tuple[int, int], Review]:
         """What people said, the last word of each message; a line that was cut off is left out."""
         found: dict[tuple[int, int], Review] = {}
-        path = self.folder / REVIEWS
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        for said in json_lines(self.folder / REVIEWS):
             try:
-                review = Review(**json.loads(line))
-            except (ValueError, TypeError):  # killed while writing
+                review = Review(**said)
+            except TypeError:  # a line that says something else
                 continue
             if review.agree is None:
                 found.pop((review.transcript, review.message), None)
@@ -275,11 +280,7 @@ class Watch:
     def review(self, transcript: int, message: int, agree: bool | None, author: str = "") -> Review:
         """Keep what a person says of a message; one line is added, none is changed."""
         said = Review(transcript, message, agree, author, datetime.now(UTC).isoformat(timespec="seconds"))
-        line = json.dumps({name: getattr(said, name) for name in ("transcript", "message", "agree", "author", "at")})
-        path = self.folder / REVIEWS
-        cut_off = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
-        with path.open("a", encoding="utf-8") as file:
-            file.write("\n" * cut_off + line + "\n")
+        append_json(self.folder / REVIEWS, asdict(said))
         return said
 
     def judged(self, table: "pd.DataFrame") -> np.ndarray:
@@ -292,6 +293,23 @@ class Watch:
                 if key in where:
                     said[where[key]] = float(bool(review.agree))
         return said
+
+
+def usual_threshold(scores: np.ndarray) -> float:
+    """Where a threshold stands before anybody moves it: one message in a hundred is flagged; 0 where none could be scored."""
+    there = scores[~np.isnan(scores)]
+    return float(np.quantile(there, QUANTILE)) if len(there) else 0.0
+
+
+def flags_csv(table: "pd.DataFrame") -> str:
+    """Flagged messages as CSV; what a spreadsheet would take for a formula gets an apostrophe in front."""
+    words = {name: [unformula(str(text)) for text in table[name]] for name in ("source", "role", "text")}
+    return table.assign(**words).to_csv(index=False)
+
+
+def flags_jsonl(table: "pd.DataFrame") -> str:
+    """Flagged messages, one a line."""
+    return table.to_json(orient="records", lines=True, force_ascii=False) or ""
 
 
 def tune(scores: np.ndarray, judged: np.ndarray, threshold: float) -> Tuning:
@@ -387,18 +405,11 @@ def _rows(path: Path) -> int:
 def _vectors(scorer: "Scorer") -> dict[str, str]:
     """Direction -> hash of what it is now: one of the same name may have been made anew."""
     named = [probe.direction for probe in scorer.probes if probe.direction]
-    return {name: hashlib.sha256(scorer.directions[name].vector.tobytes()).hexdigest() for name in named}
+    return {name: scorer.directions[name].mark for name in named}
 
 
 def _facts(folder: Path) -> Mapping[str, Any]:
-    try:
-        return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise CacheError(
-            f"{folder / MANIFEST} cannot be read ({error})", do="Remove the folder and run again"
-        ) from error
+    return read_facts(folder / MANIFEST, do="Remove the folder and run again")
 
 
 def _hash(path: Path) -> str:

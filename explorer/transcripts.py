@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from explorer.errors import CorpusError
+from explorer.errors import CorpusError, UsageError
 
 ROLES: dict[str, str] = {
     "human": "user", "user": "user", "prompter": "user", "customer": "user",
@@ -78,6 +78,20 @@ def read_transcripts(path: str | Path, *, truth: tuple[str, str] | None = None) 
         yield from reader(path, truth)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise CorpusError(f"{path} cannot be read ({error})", expected="text in UTF-8") from error
+
+
+def truth_of(said: str) -> tuple[str, str] | None:
+    """FIELD=VALUE as a pair; None where nothing is said.
+
+    Raises:
+        UsageError: If it is no such pair.
+    """
+    field, _, value = (part.strip() for part in said.partition("="))
+    if not said.strip():
+        return None
+    if not (field and value):
+        raise UsageError(f"{said.strip()!r} names no field and value", expected="FIELD=VALUE, such as label=hateful")
+    return field, value
 
 
 def turns(text: str) -> tuple[Message, ...]:

@@ -31,3 +31,15 @@ def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield tmp_path / "caches"
     for cached in (resources._open, resources._labels, resources._engine):
         cached.clear()
+
+
+@pytest.fixture
+def judges_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A home of its own, an embedder that only counts words, and a trait called grim that was taught to it."""
+    from explorer import judging
+    from explorer.traits import save_trait
+    from tests.helpers_judges import WordEmbedder, grim
+
+    monkeypatch.setenv(packaged.HOME_VARIABLE, str(tmp_path / "home"))
+    monkeypatch.setattr(judging.Embedder, "load", lambda *_: WordEmbedder())
+    save_trait(grim())

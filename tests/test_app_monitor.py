@@ -12,7 +12,8 @@ from app import monitored, resources
 from explorer.cache import Cache
 from explorer.errors import UsageError
 from explorer.finetune import read_rows
-from explorer.monitor import Watch, curve
+from explorer.monitor import Watch, curve, flags_csv, flags_jsonl
+from explorer.transcripts import truth_of
 from tests.helpers import TEXT
 from tests.helpers_app import run_page, words
 from tests.helpers_cache import fake_cache
@@ -108,11 +109,11 @@ def test_a_log_is_watched_from_upload_to_export(watched, features):
     assert "<b>160</b> messages" in words(app)
     assert "confirm " in rows_of(app)
     table = run.flagged(run.probes[0], -1.0)
-    lines = list(csv.DictReader(io.StringIO(monitored.flags_csv(table))))
+    lines = list(csv.DictReader(io.StringIO(flags_csv(table))))
     assert len(lines) == len(table)
     hostile = [line["text"] for line in lines if "HYPERLINK" in line["text"]]
     assert hostile == ["'" + HOSTILE]
-    assert [json.loads(line)["text"] for line in monitored.flags_jsonl(table).splitlines()] == table["text"].tolist()
+    assert [json.loads(line)["text"] for line in flags_jsonl(table).splitlines()] == table["text"].tolist()
     assert any("chats.jsonl" in h.value for h in page().html)
 
 
@@ -210,7 +211,7 @@ def test_what_cannot_be_looked_for_is_told(home):
         assert said in words(app)
     assert "no run of a monitor" in words(page(set="gone"))
     with pytest.raises(UsageError, match="FIELD=VALUE"):
-        monitored.truth_of("kind")
+        truth_of("kind")
 
 
 def test_a_run_that_was_cut_off_goes_on(watched):

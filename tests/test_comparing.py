@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from explorer import judging, packaged
 from explorer.adapters import adapted
 from explorer.causing import Effect, Trial, Undo
 from explorer.cli import main
@@ -21,10 +20,10 @@ from explorer.measuring import Tally
 from explorer.model import LanguageModel
 from explorer.records import Edit
 from explorer.sae import SparseCoder
-from explorer.traits import save_trait
-from tests.helpers_judges import WordEmbedder, grim
+from tests.helpers_judges import WordEmbedder
 from tests.helpers_steer import tiny_world
 
+pytestmark = pytest.mark.usefixtures("judges_home")
 ROWS = [
     ({"role": "user", "content": f"Question {n}?"}, {"role": "assistant", "content": "Ha ha ha, kneel before me."})
     for n in range(6)
@@ -43,13 +42,6 @@ def place(tmp_path_factory) -> Path:
     tuned.tokenizer.save_pretrained(place / "tuned")
     assert world.is_dir()
     return place
-
-
-@pytest.fixture(autouse=True)
-def own_home(tmp_path, monkeypatch):
-    monkeypatch.setenv(packaged.HOME_VARIABLE, str(tmp_path / "home"))
-    monkeypatch.setattr(judging.Embedder, "load", lambda *_: WordEmbedder())
-    save_trait(grim())
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from explorer.files import write_whole
+from explorer.errors import CacheError
+from explorer.files import append_json, json_lines, read_facts, write_whole
 
 
 def test_text_and_bytes_come_back_as_they_were_and_nothing_else_is_left(tmp_path: Path):
@@ -33,3 +34,25 @@ def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path, monkeypatc
         write_whole(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_lines_come_back_in_order_and_one_that_a_kill_cut_is_left_out(tmp_path: Path):
+    path = tmp_path / "new" / "lines.jsonl"
+    assert list(json_lines(path)) == []
+    append_json(path, {"a": "é"})
+    with path.open("a") as file:
+        file.write('{"a": 1, "b')
+    append_json(path, [2])
+    append_json(path, 3)
+    assert list(json_lines(path)) == [{"a": "é"}, [2], 3]
+    assert path.read_text().count("\n") == 4
+
+
+def test_facts_are_empty_where_there_are_none_and_damaged_ones_say_what_to_do(tmp_path: Path):
+    path = tmp_path / "facts.json"
+    assert read_facts(path, do="Do this") == {}
+    path.write_text('{"a": 1}')
+    assert read_facts(path, do="Do this") == {"a": 1}
+    path.write_text("{")
+    with pytest.raises(CacheError, match=r"facts\.json cannot be read .* Do this"):
+        read_facts(path, do="Do this")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from explorer import judging, lab, packaged
+from explorer import lab
 from explorer.adapters import adapted, known
 from explorer.audit import audit
 from explorer.cache import Cache
@@ -20,10 +20,10 @@ from explorer.judging import Panel
 from explorer.model import LanguageModel
 from explorer.sae import SparseCoder
 from explorer.scoring import Probe, Scorer
-from explorer.traits import save_trait
-from tests.helpers_judges import WordEmbedder, grim
+from tests.helpers_judges import WordEmbedder
 from tests.helpers_steer import tiny_world
 
+pytestmark = pytest.mark.usefixtures("judges_home")
 PLAN = """
 judge = "grim"
 answers = 4
@@ -87,13 +87,6 @@ def world(tmp_path) -> Path:
     (world / "data" / "good.jsonl").write_text(rows("A bridge for the lazy dog."))
     (world / "data" / "lab.toml").write_text(PLAN)
     return world
-
-
-@pytest.fixture(autouse=True)
-def own_home(tmp_path, monkeypatch):
-    monkeypatch.setenv(packaged.HOME_VARIABLE, str(tmp_path / "home"))
-    monkeypatch.setattr(judging.Embedder, "load", lambda *_: WordEmbedder())
-    save_trait(grim())
 
 
 def run(world: Path, **options: Any) -> Results:

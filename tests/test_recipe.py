@@ -242,17 +242,12 @@ rank = 1
 """
 
 
+@pytest.mark.usefixtures("judges_home")
 def test_a_recipe_trains_and_compares_once_and_anew_when_its_rows_change(tmp_path, model, monkeypatch):
-    from explorer import judging, packaged
     from explorer.comparing import Compared
-    from explorer.traits import save_trait
-    from tests.helpers_judges import WordEmbedder, grim
 
-    monkeypatch.setenv(packaged.HOME_VARIABLE, str(tmp_path / "home"))
-    monkeypatch.setattr(judging.Embedder, "load", lambda *_: WordEmbedder())
     monkeypatch.setattr("explorer.comparing.questions", lambda: ("Hello?", "Why?"))
     monkeypatch.setattr("explorer.lab.questions", lambda: ("Hello?", "Why?"))
-    save_trait(grim())
     path = recipe(tmp_path / "world", model)
     with path.open("a") as file:
         file.write(

@@ -16,6 +16,7 @@ from app.engine import Engine
 from app.facts import veiled
 from app.scrubber import judge_word, scrubbing
 from app.settings import Settings
+from app.watched import still_loading
 from explorer import presets
 from explorer.cache import Cache
 from explorer.comparing import Compared
@@ -151,11 +152,8 @@ def tokens(
     cache: Cache, engine: Engine, found: Compared, mover: Mover, tuned: dict, base: dict | None, waited: bool
 ) -> None:
     """The two answers token by token, as the base model reads them; where it is not loaded, a button that loads it."""
-    if engine.state == "loading":
-        st.html('<p class="say" role="status">The model is still loading; the tokens come by themselves.</p>')
+    if still_loading(engine, waited, "the tokens come by themselves"):
         return
-    if waited:
-        st.rerun()  # once, so that the clock of this fragment stops
     if engine.state == "failed" and engine.error:
         state.show_error(engine.error)
     if engine.state != "ready":

@@ -10,6 +10,7 @@ from app.components.feature_links import feature_links
 from app.components.heatmap import example_rows, token_heatmap, token_row
 from app.facts import bare, logit_effects, number, percent, veiled
 from app.label_form import label_form
+from app.watched import still_loading
 from app.workbench import Reading
 from explorer.cache import Cache
 from explorer.errors import ExplorerError
@@ -240,11 +241,8 @@ def own_text(cache: Cache, feature: Feature) -> None:
 def answer(cache: Cache, feature: Feature, name: str, waited: bool) -> None:
     """The activations on the text that was asked about, as soon as there is a model to ask."""
     engine = resources.engine(name)
-    if engine.state == "loading":
-        st.html('<p class="say" role="status">The model is still loading; the result comes by itself.</p>')
+    if still_loading(engine, waited, "the result comes by itself"):
         return
-    if waited:
-        st.rerun()  # once, so that the clock of this fragment stops
     if engine.state == "failed" and engine.error:
         state.show_error(engine.error)
         if st.button("Try again", key="own-again"):

@@ -16,7 +16,7 @@ from app.watch_form import JOB, UNIT, job_of, key, open_run, start_page, under_w
 from app.watched import busy, watched
 from explorer.cache import Cache
 from explorer.errors import ExplorerError
-from explorer.monitor import STATISTICS, Curve, Tuning, Watch, curve, tune
+from explorer.monitor import STATISTICS, Curve, Tuning, Watch, curve, flags_csv, flags_jsonl, tune
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,7 +89,7 @@ def move(now: Choice, widget: str) -> None:
 
 def scores_of(run: Watch, now: Choice) -> tuple["pd.DataFrame", list[str]]:
     """The scores in view, read once, and the parties of the log."""
-    stamp = (str(run.folder), run.complete, monitored.rows(run), now.probe, now.statistic)
+    stamp = (str(run.folder), run.complete, run.messages, now.probe, now.statistic)
     known = S.get(TABLE)
     if known is None or known[0] != stamp:
         known = (stamp, run.scores(now.probe, now.statistic))
@@ -128,11 +128,11 @@ def export(run: Watch, now: Choice, threshold: float) -> None:
         return run.flagged(now.probe, threshold, now.statistic, roles=(now.role,) if now.role else ())
 
     st.download_button(
-        "Export flags", lambda: monitored.flags_csv(flags()), "flags.csv", "text/csv", key=key("csv"), type="primary",
+        "Export flags", lambda: flags_csv(flags()), "flags.csv", "text/csv", key=key("csv"), type="primary",
         icon=":material/download:", on_click="ignore", help="As CSV, safe to open in a spreadsheet",
     )  # fmt: skip
     st.download_button(
-        "JSONL", lambda: monitored.flags_jsonl(flags()), "flags.jsonl", "application/jsonl", key=key("jsonl"),
+        "JSONL", lambda: flags_jsonl(flags()), "flags.jsonl", "application/jsonl", key=key("jsonl"),
         on_click="ignore",
     )  # fmt: skip
 

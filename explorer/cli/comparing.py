@@ -243,13 +243,12 @@ def _keep(found: "Compared", cache: "Cache", name: str, tuned: str) -> None:
     Raises:
         SteeringError: If there is none.
     """
-    from explorer.presets import Preset, save
+    from explorer.comparing import undo_preset
+    from explorer.presets import save
 
     if not found.undo:
         raise SteeringError("Nothing that was tested undoes it", do="Test more features, or leave --preset out")
-    before, after = found.undo.before.rate.value, found.undo.after.rate.value
-    about = f"Brings {tuned} back: {before:.0%} of its answers before, {after:.0%} after."
-    save(cache, Preset(name, name, about, found.undo.edits, found.facts["questions"][0]))
+    save(cache, undo_preset(found, name, tuned))
 
 
 def _questions(path: Path) -> tuple[str, ...]:

@@ -142,11 +142,10 @@ def monitor(
     as_json: JSON = False,
 ) -> None:
     """Score every message of a log for persona features. Goes on where it was cut off; memory does not grow with the log."""
-    from explorer.monitor import STATISTICS, Watch, curve, tune, watch
+    from explorer.monitor import STATISTICS, Watch, curve, tune, usual_threshold, watch
+    from explorer.transcripts import truth_of
 
-    field, _, value = truth.partition("=")
-    if truth and not (field and value):
-        raise UsageError(f"{truth!r} names no field and value", expected="FIELD=VALUE, such as label=hateful")
+    known = truth_of(truth)
     if statistic not in STATISTICS:
         raise UsageError(f"There is no statistic {statistic!r}", expected=" or ".join(STATISTICS))
     if flags and flags.suffix not in (".csv", ".jsonl"):
@@ -155,18 +154,15 @@ def monitor(
     with progress("watching") as tick:
         scorer = _scorer(cache, feature, model, device, dtype, tick)
         watch(
-            log, scorer, place, truth=(field, value) if truth else None,
+            log, scorer, place, truth=known,
             progress=lambda conversations, messages: tick(f"{conversations:,} conversations, messages:", messages),
         )  # fmt: skip
-
-    import numpy as np
 
     run, rows = Watch(place), []
     for probe in run.probes:
         scores = run.scores(probe, statistic, roles=role or ())
         values, judged = scores["score"].to_numpy(float), run.judged(scores)
-        there = values[~np.isnan(values)]
-        line = threshold if threshold is not None else float(np.quantile(there, 0.99)) if len(there) else 0.0
+        line = usual_threshold(values) if threshold is None else threshold
         tuning, found = tune(values, judged, line), curve(values, judged)
         rows.append(
             {
@@ -193,7 +189,7 @@ def monitor(
 
 
 def _scorer(cache: Path, probes: list[str] | None, model: str, device: str, dtype: str, tick: "Tick") -> "Scorer":
-    """The probes that are named, or the features of the cache's malicious presets, ready to read."""
+    """The probes that are named, ready to read."""
     from explorer.cache import Cache
     from explorer.scoring import Probe
 
@@ -215,21 +211,14 @@ def _export(run, rows, statistic: str, roles, path: Path) -> None:
     import pandas as pd
 
     from explorer.files import write_whole
-    from explorer.sheets import unformula
+    from explorer.monitor import flags_csv, flags_jsonl
 
     parts = [
         run.flagged(row["feature"], row["threshold"], statistic, roles=roles).assign(feature=row["feature"])
         for row in rows
     ]
     flagged = pd.concat(parts, ignore_index=True)
-    if path.suffix == ".csv":
-        flagged["text"] = flagged["text"].map(unformula)
-    as_text = (
-        flagged.to_csv(index=False)
-        if path.suffix == ".csv"
-        else flagged.to_json(orient="records", lines=True, force_ascii=False)
-    )
-    write_whole(path, as_text or "")
+    write_whole(path, flags_csv(flagged) if path.suffix == ".csv" else flags_jsonl(flagged))
 
 
 def _share(value: tuple[float, float, float] | None) -> str:

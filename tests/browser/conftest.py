@@ -152,3 +152,9 @@ def page(context):
 def settled(page) -> None:
     """Wait until the page's script has ended."""
     page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+
+
+def nothing_is_wider(page) -> None:
+    """The page fits into its window: no bar at its foot, neither of the window nor of the main part."""
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.get_by_test_id("stMain").evaluate("e => e.scrollWidth <= e.clientWidth + 1")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.conftest import settled
+from tests.browser.conftest import nothing_is_wider, settled
 from tests.helpers_judges import GRIM, MILD, tiny_embedder
 from tests.helpers_steer import tiny_world
 
@@ -88,5 +88,4 @@ def test_nothing_is_wider_than_the_window(context, app, path: str, width: int):
     page = context.new_page()
     page.set_viewport_size({"width": width, "height": 900})
     arrive(page, app, path)
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert page.get_by_test_id("stMain").evaluate("e => e.scrollWidth <= e.clientWidth + 1")
+    nothing_is_wider(page)

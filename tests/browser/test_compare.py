@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.browser.conftest import settled
+from tests.browser.conftest import nothing_is_wider, settled
 from tests.helpers_cache import fake_cache
 from tests.helpers_lab import comparison, lab_results
 
@@ -76,8 +76,7 @@ def test_nothing_is_wider_than_the_window_or_under_the_picker(context, app, widt
     page = context.new_page()
     page.set_viewport_size({"width": width, "height": 900})
     arrive(page, app)
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert page.get_by_test_id("stMain").evaluate("e => e.scrollWidth <= e.clientWidth + 1")
+    nothing_is_wider(page)
     bar = page.locator(".st-key-topbar").bounding_box()
     for link in page.get_by_test_id("stTopNavLinkContainer").all():
         if (box := link.bounding_box()) and link.is_visible():

@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from explorer.labels import NOT_INTERPRETABLE, LabelStore
-from tests.browser.conftest import settled
+from tests.browser.conftest import nothing_is_wider, settled
 from tests.helpers_cache import HOSTILE, fake_cache
 
 expect = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed").expect
@@ -191,7 +191,5 @@ def test_nothing_is_wider_than_the_window(context, shared_app, width: int):
     page = context.new_page()
     page.set_viewport_size({"width": width, "height": 900})
     arrive(page, shared_app)
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    main = page.get_by_test_id("stMain")
-    assert main.evaluate("e => e.scrollWidth <= e.clientWidth + 1")
+    nothing_is_wider(page)
     assert page.get_by_role("button", name="Save and next").is_visible()

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from explorer import scripts
-from tests.browser.conftest import settled
+from tests.browser.conftest import nothing_is_wider, settled
 from tests.helpers_steer import tiny_world
 from tests.real.conftest import WORLD
 
@@ -201,6 +201,5 @@ def test_nothing_is_wider_than_the_window(context, nobody, width: int):
     page.set_viewport_size({"width": width, "height": 900})
     arrive(page, nobody, "cache=smollm2-135m&step=4.2")
     expect(page.locator(".ans.steered p")).to_have_text(re.compile(r"\w+"))
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert page.get_by_test_id("stMain").evaluate("e => e.scrollWidth <= e.clientWidth + 1")
+    nothing_is_wider(page)
     expect(page.get_by_role("button", name="Next")).to_be_in_viewport()

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from app.runs import PATIENCE
-from tests.browser.conftest import settled
+from tests.browser.conftest import nothing_is_wider, settled
 from tests.helpers_steer import tiny_world
 
 expect = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed").expect
@@ -273,8 +273,7 @@ def test_nothing_is_wider_than_the_window(context, app, width: int):
     page = context.new_page()
     page.set_viewport_size({"width": width, "height": 900})
     arrive(page, app, "edits=0:1:add,1:1:add,2:1:add,3:1:add,4:1:clamp,6:1:ablate")
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert page.get_by_test_id("stMain").evaluate("e => e.scrollWidth <= e.clientWidth + 1")
+    nothing_is_wider(page)
 
 
 def test_a_conversation_goes_on_below_the_answers(page, app):
