@@ -9,6 +9,7 @@ from benchmarks.harness import apart, machine
 PARTS = {
     "building": "Building a cache",
     "decoding": "Steered decoding",
+    "monitoring": "Watching a log",
     "browsing": "Browsing",
     "starting": "Starting the app",
 }
