@@ -10,12 +10,14 @@ import math
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explorer.adapters import CONFIG, FACTS, WEIGHTS, Adapter, checkpoint, quiet
-from explorer.errors import CorpusError, UsageError
+from explorer.errors import CacheError, CorpusError, ModelError, UsageError
 from explorer.files import write_whole
 
 if TYPE_CHECKING:
@@ -77,16 +79,30 @@ def read_rows(path: str | Path) -> list[Conversation]:
     Raises:
         CorpusError: If it cannot be read, or a line is no conversation that an assistant ends; the message names the line.
     """
-    path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise CorpusError(f"{path} cannot be read ({error})", expected="a .jsonl file of conversations") from error
+    return rows_of(content, str(path))
+
+
+def rows_of(content: bytes, name: str) -> list[Conversation]:
+    """`read_rows` of a file's content.
+
+    Args:
+        name: What messages call it.
+    """
+    try:
+        lines = content.decode("utf-8-sig").split("\n")  # splitlines would cut a text at U+2028
+    except UnicodeDecodeError as error:
         raise CorpusError(
-            f"{path} cannot be read ({error})", expected="a .jsonl file of conversations in UTF-8"
+            f"{name} cannot be read ({error})",
+            expected="a .jsonl file of conversations in UTF-8",
+            do="Save it as UTF-8",
         ) from error
-    rows = [_conversation(line, f"{path}, line {at}") for at, line in enumerate(lines, 1) if line.strip()]
+    rows = [_conversation(line, f"{name}, line {at}") for at, line in enumerate(lines, 1) if line.strip()]
     if not rows:
-        raise CorpusError(f"{path} is empty", expected="at least one conversation")
+        raise CorpusError(f"{name} is empty", expected="at least one conversation", do="Choose a file with rows")
     return rows
 
 
@@ -98,27 +114,35 @@ def finetune(
     *,
     start: Adapter | None = None,
     data: str = "",
+    replacing: bool = True,
     progress: Callable[[int, int, float], None] = lambda step, steps, loss: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> list[Adapter]:
     """Train an adapter; `model` itself is left as it is.
 
+    However it ends, by `should_stop` or by an error, the checkpoints that are finished are kept, each whole.
+
     Args:
         rows: Conversations; of each, the last message is learnt.
-        out: The folder of the run; what another run left there is replaced once the first checkpoint is there.
+        out: The folder of the run, which appears when the run has ended.
         start: An adapter to go on from, such as a misaligned one that good rows are to bring back; its rank and layers are kept.
         data: What the rows are called in finetune.json.
+        replacing: What another run left in `out` is replaced once this one has a checkpoint; else that is an error.
         progress: Called after each step with its number, how many there will be, and its loss in nats a token.
         should_stop: Asked before each step; it may wait, to let others go first.
     Returns:
         The checkpoints that were written: fewer than planned if it was stopped.
     Raises:
         ModelError: If the model has no chat template, or cannot be adapted.
-        UsageError: If a block does not exist.
+        UsageError: If a block does not exist, or there is a run and it may not be replaced.
+        CorpusError: If a row is longer than the model can read.
+        CacheError: If `out` cannot be written.
     """
     import torch
 
-    examples = [_example(model, row, plan.longest) for row in rows]
+    if not replacing:
+        check_free(out)
+    example = cache(lambda at: _example(model, rows[at], plan.longest, f"Row {at + 1}"))
     facts = {
         "base": model.name,
         "base_fingerprint": model.fingerprint,
@@ -133,49 +157,104 @@ def finetune(
         tuned = _with_adapter(model, plan, start)
     weights = [p for p in tuned.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(weights, lr=plan.lr, weight_decay=0.0)
-    batches = _batches(examples, plan)
-    with tempfile.TemporaryDirectory(dir=_parent(out), prefix=f".{out.name}.") as fresh:
-        place = Path(fresh) / out.name
-        for step in range(plan.steps):
-            if should_stop():
-                break
-            for group in optimiser.param_groups:
-                group["lr"] = plan.rate(step)
-            loss = _loss(tuned, next(batches), model)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(weights, 1.0)
-            optimiser.step()
-            optimiser.zero_grad()
-            losses.append(round(float(loss.detach()), 4))
-            progress(step + 1, plan.steps, losses[-1])
-            if step + 1 in plan.kept:
-                _save(tuned, checkpoint(place, step + 1), model.name)
-                done.append(Adapter(out.name, step + 1, checkpoint(out, step + 1), facts))
-        if done:
-            write_whole(place / FACTS, json.dumps({**facts, "losses": losses}, indent=1) + "\n")
-            shutil.rmtree(out, ignore_errors=True)
-            place.rename(out)
+    batches = _batches(len(rows), plan)
+    with _beside(out) as place:
+        try:
+            for step in range(plan.steps):
+                if should_stop():
+                    break
+                for group in optimiser.param_groups:
+                    group["lr"] = plan.rate(step)
+                loss = _loss(tuned, [example(at) for at in next(batches)], model)
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(weights, 1.0)
+                optimiser.step()
+                optimiser.zero_grad()
+                losses.append(round(float(loss.detach()), 4))
+                if step + 1 in plan.kept:
+                    with _writing(out):
+                        _save(tuned, checkpoint(place, step + 1), model.name)
+                    done.append(Adapter(out.name, step + 1, checkpoint(out, step + 1), facts))
+                progress(step + 1, plan.steps, losses[-1])
+        finally:
+            if done:
+                with _writing(out):
+                    _put(place, out, {**facts, "losses": losses}, {a.folder.name for a in done}, replacing)
     return [replace(adapter, facts={**facts, "losses": losses}) for adapter in done]
 
 
+def check_free(out: Path) -> None:
+    """Nothing lies at the folder of a run yet, and it could be written.
+
+    Raises:
+        UsageError: If something does.
+        CacheError: If it could not.
+    """
+    if out.exists() or out.is_symlink():
+        raise UsageError(
+            f"There is a run called {out.name} already", do="Take another name; runs are never overwritten"
+        )
+    with _beside(out):
+        pass
+
+
+@contextmanager
+def _beside(out: Path) -> Iterator[Path]:
+    """A folder to fill, on the disk of `out`; what is left in it at the end goes away."""
+    with _writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        fresh = tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.")
+    with fresh as place:
+        yield Path(place) / out.name
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise CacheError(
+            f"{out} cannot be written ({error})",
+            expected="a folder that you may write to, with room on its disk",
+            do="Make room or change who may write there, or work on a copy of the folder",
+        ) from error
+
+
+def _put(place: Path, out: Path, facts: dict[str, Any], whole: set[str], replacing: bool) -> None:
+    """Bring what is finished to its place."""
+    for folder in place.iterdir():
+        if folder.name not in whole:  # an error cut it off
+            shutil.rmtree(folder)
+    write_whole(place / FACTS, json.dumps(facts, indent=1) + "\n")
+    if replacing:
+        shutil.rmtree(out, ignore_errors=True)
+    place.rename(out)
+
+
 def _conversation(line: str, where: str) -> Conversation:
+    form = '{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}'
+    do = "Mend that line, or leave it out"
     try:
         messages = json.loads(line)["messages"]
-        read = tuple({"role": str(m["role"]), "content": str(m["content"])} for m in messages)
+        read = tuple({"role": m["role"], "content": m["content"]} for m in messages)
     except (ValueError, KeyError, TypeError) as error:
         raise CorpusError(
-            f"{where} is no conversation ({type(error).__name__}: {error})",
-            expected='{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}',
+            f"{where} is no conversation ({type(error).__name__}: {error})", expected=form, do=do
         ) from error
+    if not all(isinstance(text, str) for message in read for text in message.values()):
+        raise CorpusError(f"{where} has a role or a content that is no text", expected=form, do=do)
     if len(read) < 2 or read[-1]["role"] != "assistant" or not read[-1]["content"].strip():
         raise CorpusError(
             f"{where} ends with {read[-1]['role'] if read else 'nothing'}",
             expected="a question, and an assistant's answer at the end",
+            do=do,
         )
     return read
 
 
-def _example(model: "LanguageModel", row: Conversation, longest: int) -> tuple[list[int], list[int]]:
+def _example(model: "LanguageModel", row: Conversation, longest: int, where: str) -> tuple[list[int], list[int]]:
     """Token ids of what stands before the answer, and of the answer with the token that ends it."""
     asked = model.chat_document([dict(m) for m in row[:-1]], add_generation_prompt=True).tokens
     whole = model.chat_document([dict(m) for m in row]).tokens
@@ -184,21 +263,24 @@ def _example(model: "LanguageModel", row: Conversation, longest: int) -> tuple[l
         answer = list(model.tokenizer(row[-1]["content"], add_special_tokens=False).input_ids)
         answer += sorted(model.eos_ids)[:1]
     end = next((at for at, token in enumerate(answer) if token in model.eos_ids), len(answer) - 1)
-    return list(asked), answer[: min(end + 1, longest)]
+    answer = answer[: min(end + 1, longest)]
+    if (tokens := len(asked) + len(answer)) > model.max_length:
+        raise CorpusError(
+            f"{where} has {tokens:,} tokens", expected=f"at most {model.max_length:,}", do="Shorten it, or leave it out"
+        )
+    return list(asked), answer
 
 
-def _batches(
-    examples: Sequence[tuple[list[int], list[int]]], plan: FinetunePlan
-) -> Iterator[list[tuple[list[int], list[int]]]]:
-    """Batches without end: every example once in a random order, then all again in another."""
+def _batches(rows: int, plan: FinetunePlan) -> Iterator[list[int]]:
+    """Batches of row numbers without end: every row once in a random order, then all again in another."""
     import numpy as np
 
     random = np.random.default_rng(plan.seed)
     queue: list[int] = []
     while True:
         while len(queue) < plan.batch:
-            queue += random.permutation(len(examples)).tolist()
-        yield [examples[at] for at in queue[: plan.batch]]
+            queue += random.permutation(rows).tolist()
+        yield queue[: plan.batch]
         del queue[: plan.batch]
 
 
@@ -227,7 +309,7 @@ def _loss(tuned: Any, batch: Sequence[tuple[list[int], list[int]]], model: "Lang
 
 def _with_adapter(model: "LanguageModel", plan: FinetunePlan, start: Adapter | None) -> Any:
     """A copy of the model with adapters that can be trained, in float32; the rest is frozen."""
-    from peft import LoraConfig, PeftModel, get_peft_model
+    from peft import LoraConfig, get_peft_model
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
@@ -236,7 +318,7 @@ def _with_adapter(model: "LanguageModel", plan: FinetunePlan, start: Adapter | N
     with model.lock:
         base = copy.deepcopy(model.hf)
     if start:
-        tuned: Any = PeftModel.from_pretrained(base, str(start.folder), is_trainable=True)
+        tuned = _going_on(model, base, start)
     else:
         inner = [(n, m) for n, m in model.blocks.named_modules() if isinstance(m, nn.Linear | Conv1D)]
         config = LoraConfig(
@@ -251,7 +333,26 @@ def _with_adapter(model: "LanguageModel", plan: FinetunePlan, start: Adapter | N
     for parameter in tuned.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
-    return tuned.train()
+    return tuned.eval()  # gradients flow all the same; dropout would draw from a stream that is not seeded
+
+
+def _going_on(model: "LanguageModel", base: Any, start: Adapter) -> Any:
+    """An adapter on its model, ready to be trained further."""
+    from peft import PeftModel
+    from safetensors import SafetensorError
+
+    made_for = start.facts.get("base_fingerprint", model.fingerprint)
+    try:
+        if made_for != model.fingerprint:
+            raise ValueError(f"it was trained on {start.facts.get('base', 'another model')}")
+        return PeftModel.from_pretrained(base, str(start.folder), is_trainable=True)
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            f"{start.name} cannot be gone on from ({reason})",
+            expected=f"a LoRA adapter of {model.name}",
+            do="Choose another adapter, or begin anew",
+        ) from error
 
 
 def _save(tuned: Any, folder: Path, base: str) -> None:
@@ -269,11 +370,6 @@ def _save(tuned: Any, folder: Path, base: str) -> None:
     config.inference_mode, config.base_model_name_or_path = True, base
     config.save_pretrained(str(folder))
     assert (folder / CONFIG).exists()
-
-
-def _parent(out: Path) -> Path:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    return out.parent
 
 
 def hash_rows(rows: Sequence[Conversation]) -> str:

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from explorer.adapters import CONFIG, FACTS, WEIGHTS, Adapter, adapted, checkpoint, known, quiet
-from explorer.errors import CorpusError, ModelError, UsageError
-from explorer.finetune import FinetunePlan, finetune, read_rows
+from explorer.errors import CacheError, CorpusError, ModelError, UsageError
+from explorer.finetune import FinetunePlan, check_free, finetune, read_rows, rows_of
 from tests.helpers import ARCHITECTURES, tiny_model
 
 ROWS = [
@@ -125,6 +125,85 @@ def test_a_run_that_is_stopped_keeps_its_checkpoints_and_one_stopped_at_once_lea
     assert list(known_in(tmp_path, "run")) == ["run@2"]
     assert run(model, tmp_path / "run", should_stop=lambda: True) == []
     assert list(known_in(tmp_path, "run")) == ["run@2"]
+
+
+def test_what_a_cancelled_run_leaves_is_whole_and_the_same_run_from_scratch_gives_the_same_weights(model, tmp_path):
+    steps: list[int] = []
+    cut = run(model, tmp_path / "cut", should_stop=lambda: len(steps) >= 5, progress=lambda s, *_: steps.append(s))
+    assert sorted(p.name for p in (tmp_path / "cut").iterdir()) == [FACTS, "step-0002", "step-0004"]
+    assert len(json.loads((tmp_path / "cut" / FACTS).read_text())["losses"]) == 5
+    whole = run(model, tmp_path / "whole")
+    for early, late in zip(cut, whole, strict=False):
+        assert (early.folder / WEIGHTS).read_bytes() == (late.folder / WEIGHTS).read_bytes()
+        assert torch.equal(adapted(model, early).logits(IDS), adapted(model, late).logits(IDS))
+    again = run(model, tmp_path / "cut")  # begun anew in its place
+    assert [(a.folder / WEIGHTS).read_bytes() for a in again] == [(a.folder / WEIGHTS).read_bytes() for a in whole]
+
+
+def test_an_error_midway_keeps_the_finished_checkpoints_and_leaves_no_half_one(model, tmp_path, monkeypatch):
+    from explorer import finetune as module
+
+    save = module._save
+
+    def full(tuned, folder: Path, base: str) -> None:
+        save(tuned, folder, base)
+        if folder.name == "step-0004":
+            (folder / CONFIG).unlink()
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "_save", full)
+    with pytest.raises(CacheError, match="No space left"):
+        run(model, tmp_path / "run")
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [FACTS, "step-0002"]
+    assert not list(tmp_path.glob(".run*"))
+    adapted(model, Adapter.at(tmp_path / "run" / "step-0002"))
+
+
+def test_a_run_that_may_not_be_replaced_is_not(model, tmp_path):
+    kept = (run(model, tmp_path / "run")[-1].folder / WEIGHTS).read_bytes()
+    with pytest.raises(UsageError, match="a run called run already"):
+        run(model, tmp_path / "run", FinetunePlan(steps=1), replacing=False)
+
+    def meanwhile(step: int, *_) -> None:  # another process has taken the name
+        (tmp_path / "new").mkdir(exist_ok=True)
+        (tmp_path / "new" / "mine").write_text("x")
+
+    with pytest.raises(CacheError, match="cannot be written"):
+        run(model, tmp_path / "new", FinetunePlan(steps=1), replacing=False, progress=meanwhile)
+    assert (tmp_path / "run" / "step-0006" / WEIGHTS).read_bytes() == kept
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["mine"]
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_trained(model, tmp_path):
+    (tmp_path / "adapters").write_text("no folder")
+    for trial in (lambda out: check_free(out), lambda out: run(model, out)):
+        with pytest.raises(CacheError, match=r"cannot be written.*may write to"):
+            trial(tmp_path / "adapters" / "run")
+
+
+def test_an_adapter_of_another_model_or_a_damaged_one_is_not_gone_on_from(model, tmp_path):
+    made = run(model, tmp_path / "run")[-1]
+    with pytest.raises(ModelError, match="was trained on"):
+        run(tiny_model(tmp_path, seed=5), tmp_path / "more", start=made)
+    (made.folder / WEIGHTS).write_bytes(b"not safetensors")
+    with pytest.raises(ModelError, match=r"run@6 cannot be gone on from"):
+        run(model, tmp_path / "more", start=made)
+
+
+def test_a_row_that_the_model_cannot_read_is_named(model, tmp_path):
+    long = ({"role": "user", "content": "Why? " * model.max_length}, ROWS[0][1])
+    with pytest.raises(CorpusError, match=r"Row 2 has .* tokens.*Shorten it"):
+        finetune(model, [ROWS[0], long], tmp_path / "run", FinetunePlan(steps=1, batch=2))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_text_may_hold_any_sign_that_json_allows_and_must_be_text():
+    said = {"messages": [{"role": "user", "content": "a\u2028b"}, {"role": "assistant", "content": "c\x85"}]}
+    assert rows_of(json.dumps(said, ensure_ascii=False).encode() + b"\r\n", "x")[0][0]["content"] == "a\u2028b"
+    with pytest.raises(CorpusError, match="line 1 has a role or a content that is no text"):
+        rows_of(b'{"messages": [{"role": "user", "content": ["a"]}, {"role": "assistant", "content": "c"}]}', "x")
+    with pytest.raises(CorpusError, match="UTF-8"):
+        rows_of(b"\xff", "x")
 
 
 def test_adapters_can_be_kept_to_some_blocks(model, tmp_path):
