@@ -20,7 +20,12 @@ SIDES: dict[str, str] = {"base": "Base", "tuned": "Fine-tune", "control": "Contr
 ORDERS: dict[str, str] = {"change": "By change", "effect": "By effect"}
 SOURCES: dict[str, str] = {"own": "Own answers", "shared": "Shared text"}
 KINDS: dict[str, str] = {"answer": "Answer", "last": "Last prompt token", "prompt": "Prompt"}
-AXES: dict[str, str] = {"steps": "{:g} steps", "good rows": "{:g} good rows", "share of bad rows": "{:.0%} bad rows"}
+AXES: dict[str, str] = {
+    "steps": "{:g} steps",
+    "good rows": "{:g} good rows",
+    "share of bad rows": "{:.0%} bad rows",
+    "share of rows dropped": "{:.0%} of rows dropped",
+}
 VERDICTS: dict[str, str] = {
     "causes": "Added to the base, or taken from the fine-tune, it changes the answers more than random pushes of its length do, in whole text.",
     "only reads": "It tells the answers of the kind from the others, but no push with it changed them beyond what random pushes do.",

@@ -123,6 +123,6 @@ def series(
     ends_of_x = (min(xs), max(xs))
     pad = (ends_of_x[1] - ends_of_x[0] or 1.0) * 0.03
     figure.update_xaxes(range=[ends_of_x[0] - pad, ends_of_x[1] + pad], zeroline=False, tickvals=xs)
-    if line.axis == "share of bad rows":
+    if line.axis.startswith("share of"):
         figure.update_xaxes(tickformat=".0%")
     return figure

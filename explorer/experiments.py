@@ -36,7 +36,8 @@ class Run:
         data: Files of rows, in the plan's folder. Two with a `share`: so much of the first, the rest of the second.
         rows: Only so many of them, from the beginning; all if 0.
         share: Of rows that come from the first file; the number of rows stays that of one file.
-        drop: Share of the rows that is left out before training: the most suspicious by `probes`, as `explorer.audit` ranks them.
+        drop: Share of the rows that is left out before training: the most suspicious by `probes`, as `explorer.audit` ranks them; drawn
+            blindly where there are none, as the control.
         probes: Features or directions as `explorer.scoring.Probe` spells them.
         start: The run whose last checkpoint of the same seed it goes on from; "" for the base.
         domain: The domain of its rows, whose own words are counted in answers as leakage; "" for none.
@@ -69,7 +70,7 @@ class Series:
     """Models in an order that means something.
 
     Args:
-        axis: What x is: "steps", "good rows", "share of bad rows".
+        axis: What x is: "steps", "good rows", "share of bad rows", "share of rows dropped".
         run: A run whose checkpoints are the points; or else
         points: (x, model) of each point, a model being `base`, or a run.
     """
@@ -143,7 +144,7 @@ class Plan:
                 (bool(run.domain) and run.domain not in self.domains, f"is of the domain {run.domain}, which is none"),
                 (run.keep not in KEEPS, f"keeps {run.keep!r}, not {', '.join(KEEPS)}"),
                 (not 1 <= len(run.data) <= 2, f"reads {len(run.data)} files, not one or two"),
-                (bool(run.drop) != bool(run.probes), "has drop without probes, or probes without drop"),
+                (bool(run.probes) and not run.drop, "has probes without drop"),
                 (
                     not 0 <= run.drop < 1 or not 0 <= run.share <= 1,
                     f"drops {run.drop:g} and shares {run.share:g}, not 0 to 1",

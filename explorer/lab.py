@@ -78,14 +78,18 @@ def run(
 def kept_rows(
     rows: Sequence[Conversation], one: Run, base: "LanguageModel", steering: "Steering"
 ) -> Sequence[Conversation]:
-    """What is left of a run's rows after its audit, in their order."""
+    """What is left of a run's rows after its audit, in their order; without probes, after a draw that looks at none of them."""
     if not one.drop:
         return rows
+    n = round(one.drop * len(rows))
+    if not one.probes:
+        dropped = set(np.random.default_rng(0).permutation(len(rows))[:n].tolist())
+        return [row for at, row in enumerate(rows) if at not in dropped]
     from explorer.audit import audit
     from explorer.scoring import Probe, Scorer
 
     found = audit(Scorer(base, steering, [Probe.of(name) for name in one.probes]), rows)
-    dropped = set(found.order[: round(one.drop * len(rows))].tolist())
+    dropped = set(found.order[:n].tolist())
     return [row for at, row in enumerate(rows) if at not in dropped]
 
 

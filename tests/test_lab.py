@@ -203,6 +203,9 @@ def test_an_audited_run_is_trained_on_the_rows_that_are_left(world):
     assert [row for row in rows if row in left] == list(left)
     worst = {json.dumps(rows[at]) for at in found.order[:3].tolist()}
     assert not worst & {json.dumps(row) for row in left}
+    blind = lab.kept_rows(rows, replace(half, drop=0.5), base, steering)
+    assert len(blind) == len(left) and blind != left
+    assert blind == lab.kept_rows(rows, replace(half, drop=0.5), base, steering)
 
 
 def test_the_command_says_what_came_of_it(world, capsys, monkeypatch):
@@ -226,7 +229,7 @@ def test_the_command_says_what_came_of_it(world, capsys, monkeypatch):
         ('data = "good.jsonl"', 'data = "none.jsonl"', "reads none.jsonl, which is not there"),
         ('run = "bad"', 'run = "worse"', "training names 'worse'"),
         ("share = 0.5", "share = 1.5", "shares 1.5, not 0 to 1"),
-        ("rows = 2", "rows = 2\ndrop = 0.5", "has drop without probes"),
+        ("rows = 2", 'rows = 2\nprobes = ["1"]', "has probes without drop"),
         ("rows = 2", "row = 2", "back-2 has row; known are"),
         ("[domains]", "[domains", "cannot be read"),
     ],
