@@ -204,7 +204,8 @@ def test_an_audited_run_is_trained_on_the_rows_that_are_left(world):
     worst = {json.dumps(rows[at]) for at in found.order[:3].tolist()}
     assert not worst & {json.dumps(row) for row in left}
     blind = lab.kept_rows(rows, replace(half, drop=0.5), base, steering)
-    assert len(blind) == len(left) and blind != left
+    assert len(blind) == len(left)
+    assert blind != left
     assert blind == lab.kept_rows(rows, replace(half, drop=0.5), base, steering)
 
 
