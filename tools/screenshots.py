@@ -11,7 +11,17 @@ from benchmarks.starting import ARGUMENTS, chromium, free_port, server, wait
 
 ROOT = Path(__file__).parents[1]
 SIZE = {"width": 1440, "height": 900}
-VIEWS = {"overview": "/", "browse": "/browse", "feature": "/feature", "steer": "/steer", "label": "/label"}
+WHOLE = {"width": 1440, "height": 2600}  # the page scrolls inside the window, so a high window shows all of it
+VIEWS = {
+    "overview": "/",
+    "browse": "/browse",
+    "feature": "/feature",
+    "steer": "/steer",
+    "present": "/present",
+    "label": "/label",
+    "compare": "/compare",
+    "monitor": "/monitor",
+}
 
 
 def main(folder: Path | None) -> None:
@@ -21,7 +31,9 @@ def main(folder: Path | None) -> None:
         wait(address)
         browser = playwright.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
         for theme in ("light", "dark") if folder else ("light",):
-            page = browser.new_context(viewport=SIZE, color_scheme=theme, device_scale_factor=1).new_page()  # type: ignore[arg-type]
+            page = browser.new_context(
+                viewport=WHOLE if folder else SIZE, color_scheme=theme, device_scale_factor=1
+            ).new_page()  # type: ignore[arg-type]
             for name, path in VIEWS.items() if folder else [("steer", VIEWS["steer"])]:
                 page.goto(address + path)
                 settle(page)
