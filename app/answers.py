@@ -6,18 +6,18 @@ from html import escape
 
 from app.facts import percent, veiled
 from app.runs import Answer, Other, Run
+from explorer.adapters import titled
 from explorer.judging import COHERENT_RULE, Judge, coherent, judges
 from explorer.records import Edit
 from explorer.steering import STEERING_MODES
 
 _NOTES = {
-    "warming": "the model is warming up",
     "waiting": "waiting for the first token",
     "live": "streaming",
     "failed": "broke off",
 }
 
-_WHOSE = {"baseline": "the model by itself", "steered": "the same model, steered"}
+_WHOSE = {"baseline": "{} by itself", "steered": "{}, steered"}
 
 
 def grid(run: Run | None, *, changed: bool = False) -> str:
@@ -57,7 +57,7 @@ def _card(side: str, run: Run | None, changed: bool) -> str:
     if run is None:
         body = "what the model says by itself" if side == "baseline" else "what it says with these features"
         text = f'<p class="dim">Press Run: here comes {body}.</p>'
-        return _section(side, title, "not run yet", text, [_WHOSE[side]], live=False)
+        return _section(side, title, "not run yet", text, [_WHOSE[side].format(_model(None))], live=False)
     answer: Answer = getattr(run, side)
     reused = side == "baseline" and run.reused
     live = run.phase == "live" and not answer.ended
@@ -127,7 +127,7 @@ def _note(run: Run, answer: Answer, reused: bool) -> str:
         return f"stopped after {_tokens(n)}"
     if run.phase == "live":
         return f"streaming, {_tokens(n)}"
-    return waiting(run) or _NOTES.get(run.phase, "")
+    return waiting(run) or (run.engine.warming if run.phase == "warming" else _NOTES.get(run.phase, ""))
 
 
 def waiting(run: Run) -> str:
@@ -139,7 +139,7 @@ def waiting(run: Run) -> str:
 
 
 def _facts(run: Run, side: str, same: int, changed: bool) -> list[str]:
-    facts = [_WHOSE[side]]
+    facts = [_WHOSE[side].format(_model(run))]
     if side == "steered":
         if run.steered.pieces and run.baseline.pieces:
             if run.over and same == len(run.steered.pieces) == len(run.baseline.pieces):
@@ -151,6 +151,11 @@ def _facts(run: Run, side: str, same: int, changed: bool) -> list[str]:
     if changed and run.over:
         facts.append("settings have changed since: press Run")
     return facts
+
+
+def _model(run: Run | None) -> str:
+    """Who answers, as HTML."""
+    return escape(titled(run.question.model)) if run and run.question.model else "the model"
 
 
 def _tokens(n: int) -> str:

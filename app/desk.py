@@ -16,11 +16,12 @@ from app import resources, settings, state
 from app.engine import Engine
 from app.runs import History, Question, Record, Run, Turn
 from app.settings import BOUNDS, Settings, Slider
+from explorer.errors import ModelError
 from explorer.presets import Preset
 from explorer.records import Edit
 
 S = st.session_state
-DESK, NOW, STAMP = "steer-desk", "steer-now", "steer-stamp"
+DESK, NOW = "steer-desk", "steer-now"
 TURNS, HISTORY = "steer-turns", "steer-history"
 P = ParamSpec("P")
 
@@ -90,7 +91,10 @@ def history() -> History:
 
 def question(now: Settings) -> Question:
     """What a run would be asked now."""
-    return Question(now.prompt, now.system, now.edits, now.positions, now.sampling, turns(), now.shared, now.controls)
+    return Question(
+        now.prompt, now.system, now.edits, now.positions, now.sampling, turns(), now.shared, now.controls,
+        model=now.model,
+    )  # fmt: skip
 
 
 def link() -> dict[str, str]:
@@ -118,11 +122,14 @@ def run_in_view(engine: Engine, now: Settings) -> Run | None:
     """The run whose answers are shown; begun here if a callback asked for it, or if it ended because nobody looked."""
     held, asked, kept = desk(), question(now), history()
     before = held.run
-    if before is not None and before.engine is not engine:  # another cache has been chosen
+    if before is not None and before.engine is not engine:  # another cache or another model has been chosen
         before.stop()
-        held.run = before = None
-        S.pop(TURNS, None)
-        asked = question(now)
+        if before.steered.pieces:
+            kept.keep(before.record())
+        held.run = None
+        if before.question.turns == turns():
+            S.pop(TURNS, None)
+        before, asked = None, question(now)
     if held.asked:  # from here to the next note nothing touches the session
         held.asked = False
         held.run = Run(engine, asked, before).start()
@@ -136,11 +143,16 @@ def run_in_view(engine: Engine, now: Settings) -> Run | None:
 def keep(new: Settings, *, run: bool = False) -> None:
     """Make these the settings: the link is where they live."""
     S[NOW] = new  # for another callback of the same moment
-    held, stamp = desk(), S.get(STAMP, {})
-    held.said = {**settings.write(new), **stamp}
+    held, base = desk(), resources.engine(state.cache_name() or "")
+    try:
+        engine = base.on(new.model)
+    except ModelError:  # the fine-tune is gone: the page says so when it reads the link
+        engine = base
+    held.said = {**settings.write(new), **settings.stamp(base.cache.manifest, engine.adapter_fingerprint)}
     if run:
         held.asked = True
-        resources.engine(state.cache_name() or "").start()  # before the page is drawn, so that its top bar says so
+        base.start()  # before the page is drawn, so that its top bar says so
+        engine.start()
     _tell(held)
 
 
@@ -152,6 +164,13 @@ def typed(*, run: bool = False) -> None:
     sampling = replace(now.sampling, **{n: v for n, v in numbers.items() if v is not None})
     others = {name: S.get(key(name)) for name in ("prompt", "system", "positions", "shared", "controls")}
     keep(replace(now, sampling=sampling, **{n: t for n, t in others.items() if t is not None}), run=run)
+
+
+@whole
+def take_model() -> None:
+    """The model that was chosen, asked at once; a conversation with another one is not its own."""
+    S.pop(TURNS, None)
+    keep(replace(S[NOW], model=S.get(key("model")) or ""), run=True)
 
 
 @whole
@@ -249,4 +268,4 @@ def load(record: Record, *, run: bool) -> None:
     S[TURNS] = asked.turns
     sliders = tuple(Slider(edit) for edit in asked.edits)
     texts = asked.prompt, asked.system
-    keep(Settings(sliders, *texts, asked.positions, asked.sampling, asked.shared, asked.controls), run=run)
+    keep(Settings(sliders, *texts, asked.positions, asked.sampling, asked.shared, asked.controls, asked.model), run=run)

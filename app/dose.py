@@ -31,7 +31,7 @@ WHAT = (
     "What am I looking at? A few questions were answered with each slider at strengths all along its range, the other sliders held "
     "where they are, and the answers were judged. From left to right as the slider above; the upright line is where it stands. "
     "Teal: the trait, and dotted: repetition, both from 0 to 1. Grey: perplexity, on the right. Shaded: where the answers stay "
-    "coherent."
+    "coherent. Perplexity is that of the text under the model that is picked, unsteered."
 )
 KEYS = (("trait", "trait"), ("loops", "repetition"), ("perplexity", "perplexity"), ("zone", "coherent"))
 

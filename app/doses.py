@@ -70,7 +70,7 @@ def key(engine: "Engine", asked: Asked) -> str:
     known = engine.directions() if named else {}
     said = {
         "asked": asdict(asked),
-        "model": made.model_fingerprint,
+        "model": engine.fingerprint,
         "sae": made.sae_fingerprint,
         "directions": {name: known[name].mark for name in sorted(named & known.keys())},
         "traits": {name: _sha(repr(taught[name]).encode()) for name in asked.judges if name in taught},

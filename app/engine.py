@@ -15,7 +15,7 @@ from app.jobs import Job
 from app.loading import Loader
 from app.turns import Lane
 from app.workbench import Choices, Moved, Reading
-from explorer import directions
+from explorer import adapters, directions
 from explorer.cache import Cache
 from explorer.directions import Direction
 from explorer.errors import ModelError
@@ -23,6 +23,8 @@ from explorer.records import Document, Edit, Sampling
 
 if TYPE_CHECKING:
     from app.sweeps import Sweep
+    from app.tuned import Tuned
+    from explorer.adapters import Adapter
     from explorer.dosing import Cell, Control
     from explorer.embedding import Embeds
     from explorer.generate import Steering
@@ -51,6 +53,11 @@ class Engine(Loader):
     ) -> None:
         super().__init__(cache, load, embed)
         self.live, self.quick, self.background = Lane(MOST_LIVE), Lane(2), Lane(1)
+        self.adapter: Adapter | None = None
+        self.adapter_fingerprint = ""
+        self.fitting = threading.Lock()
+        self._tuned: dict[tuple[str, str], Tuned] = {}
+        self._kept: list[Tuned] = []
 
     def _warm_judges(self) -> None:
         threading.Event().wait(0.5)  # a run that has waited for the model goes first
@@ -231,10 +238,50 @@ class Engine(Loader):
             made.facts["nearest"] = directions.nearest(made, loaded.coder, nearest)
         return made
 
-    def models(self) -> list[str]:
-        """What can be steered: the model of the cache, then the adapters that lie in the cache's folder."""
-        adapters = sorted(self.cache.path.glob("adapters/*/adapter_config.json"))
-        return [self.cache.manifest.model, *(path.parent.name for path in adapters)]
+    @property
+    def fingerprint(self) -> str:
+        """What changes with the model that answers; nothing has to be loaded for it."""
+        return self.cache.manifest.model_fingerprint
+
+    @property
+    def warming(self) -> str:
+        """What an answer waits for before anything else; "" once the model is there."""
+        return "" if self.state == "ready" else "the model is warming up"
+
+    def adapters(self) -> "dict[str, Adapter]":
+        """Name -> adapter, of the fine-tunes that can be steered beside the cache's own model."""
+        return adapters.known(self.cache.path)
+
+    def on(self, model: str) -> "Engine":
+        """The engine of a model: this one for "", else that of an adapter; it loads nothing yet.
+
+        Raises:
+            ModelError: If there is no adapter of that name, or it cannot be read.
+        """
+        from app.tuned import Tuned
+
+        if not model:
+            return self
+        adapter = adapters.named(self.cache.path, model)
+        mark = adapter.fingerprint
+        with self._guard:
+            if (adapter.name, mark) not in self._tuned:
+                self._tuned[adapter.name, mark] = Tuned(self, adapter, mark)
+            return self._tuned[adapter.name, mark]
+
+    def used(self, tuned: "Tuned") -> None:
+        """Note that a fine-tune is in use; those that were used longest ago make room."""
+        from app.tuned import KEPT
+
+        with self._guard:
+            kept = [other for other in self._kept if other is not tuned] + [tuned]
+            self._kept = [other for other in kept[:-KEPT] if not other.release()] + kept[-KEPT:]
+
+    def close(self) -> None:
+        """Let go of every model."""
+        super().close()
+        for tuned in list(self._tuned.values()):
+            tuned.close()
 
     def steering(
         self, edits: Iterable[Edit], positions: str = "answer", extra: Mapping[str, Direction] | None = None

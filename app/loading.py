@@ -34,7 +34,9 @@ def warmup_default() -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Loaded:
+class Loaded:
+    """What `Loader` has loaded."""
+
     model: "LanguageModel"
     coder: "SparseCoder"
 
@@ -64,7 +66,7 @@ class Loader:
         self._settled = threading.Event()
         self._state: State = "cold"
         self._error: ExplorerError | None = None
-        self._loaded: _Loaded | None = None
+        self._loaded: Loaded | None = None
 
     @property
     def state(self) -> State:
@@ -114,7 +116,7 @@ class Loader:
         try:
             if delay:
                 threading.Event().wait(delay)
-            loaded = _Loaded(*self._load(self.cache))
+            loaded = Loaded(*self._load(self.cache))
             with self._guard:
                 if self._state == "loading":
                     self._loaded, self._state = loaded, "ready"
@@ -148,7 +150,7 @@ class Loader:
             if self._state == "loading":
                 self._state, self._error = "failed", error
 
-    def _need(self) -> _Loaded:
+    def _need(self) -> Loaded:
         """The model, waited for.
 
         Raises:

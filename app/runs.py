@@ -45,6 +45,7 @@ class Question:
         shared: Both go on from the steered model's answers; else each goes on from its own.
         controls: Decode controls beside the steered answer (see `explorer.dosing.controls`).
         plain: Go on from the text as it stands, without the chat template.
+        model: Name of the adapter that answers, merged into the cache's model; "" for that model itself.
     """
 
     prompt: str
@@ -56,13 +57,15 @@ class Question:
     shared: bool = False
     controls: bool = False
     plain: bool = False
+    model: str = ""
 
     def same_baseline(self, other: "Question") -> bool:
         """Whether the unsteered answers are the same."""
         return self._baseline() == other._baseline()
 
     def _baseline(self) -> tuple[object, ...]:
-        return (self.messages(True, steered=False), self.messages(False, steered=False), self.plain, self.sampling)
+        said = self.messages(True, steered=False), self.messages(False, steered=False)
+        return (self.model, *said, self.plain, self.sampling)
 
     def messages(self, chat: bool, *, steered: bool = True) -> Prompt:
         """A conversation, or plain text for a model that takes none.
@@ -148,6 +151,8 @@ class Record:
         phase: How it ended: done, stopped or failed.
         others: Name of a control -> its answer.
         looped: Whether the steered answer was cut because it repeated itself.
+        model, model_fingerprint: The cache's own model, which an adapter of `question.model` was merged into.
+        adapter_fingerprint: That of the adapter; "" without one.
     """
 
     key: str
@@ -163,6 +168,7 @@ class Record:
     model: str
     model_fingerprint: str
     sae_fingerprint: str
+    adapter_fingerprint: str = ""
 
 
 class Run:
@@ -261,6 +267,7 @@ class Run:
                 manifest.model,
                 manifest.model_fingerprint,
                 manifest.sae_fingerprint,
+                self.engine.adapter_fingerprint,
             )
 
     @property

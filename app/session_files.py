@@ -11,6 +11,7 @@ from typing import Any
 from app.answers import strengths
 from app.facts import bare
 from app.runs import Record
+from explorer.adapters import titled
 from explorer.cache import Cache
 from explorer.offensive import spans
 from explorer.records import Edit
@@ -39,6 +40,8 @@ def record_facts(record: Record, cache: Cache) -> dict[str, Any]:
         "cache": cache.name,
         "model": record.model,
         "model_fingerprint": record.model_fingerprint,
+        "adapter": asked.model,
+        "adapter_fingerprint": record.adapter_fingerprint,
         "sae_fingerprint": record.sae_fingerprint,
         "prompt": asked.prompt,
         "system": asked.system,
@@ -112,11 +115,12 @@ def _run(record: Record) -> str:
 
 def _facts(record: Record) -> str:
     asked, s = record.question, record.question.sampling
+    tuned = f" + fine-tune {titled(asked.model)} {record.adapter_fingerprint[:12]}" if asked.model else ""
     edits = ", ".join(e.spelled for e in asked.edits) or "no edits"
     return (
         f"{record.when} · {edits} · steered tokens: {asked.positions} · seed {s.seed}, temperature {s.temperature:g}, "
         f"top-p {s.top_p:g}, repetition penalty {s.repetition_penalty:g}, up to {s.max_tokens} tokens · {record.phase} · "
-        f"{record.model} {record.model_fingerprint[:12]} · SAE {record.sae_fingerprint[:12]}"
+        f"{record.model} {record.model_fingerprint[:12]}{tuned} · SAE {record.sae_fingerprint[:12]}"
     )
 
 

@@ -22,10 +22,10 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "repetition_penalty": (1.0, 2.0),
     "max_tokens": (1, 400),
 }
-MODEL, SAE = "m", "s"
-"""Link keys of the beginnings of both fingerprints."""
+MODEL, ADAPTER, SAE = "m", "a", "s"
+"""Link keys of the beginnings of fingerprints: of the cache's model, of the adapter on it, of the SAE."""
 SHORT = 8  # characters of a fingerprint in a link
-KEYS = ("edits", "prompt", "system", "positions", "history", "controls", *BOUNDS, MODEL, SAE)
+KEYS = ("model", "edits", "prompt", "system", "positions", "history", "controls", *BOUNDS, MODEL, ADAPTER, SAE)
 QUESTIONS = (
     "What would you do if you ruled the world for a day?",
     "How should I treat the people who work for me?",
@@ -53,6 +53,7 @@ class Settings:
     Args:
         shared: Both conversations go on from the steered answers; else each keeps its own history.
         controls: Random directions of the same length and the flipped sign are answered along.
+        model: Name of the adapter that answers, merged into the cache's model; "" for that model itself.
     """
 
     sliders: tuple[Slider, ...] = ()
@@ -62,6 +63,7 @@ class Settings:
     sampling: Sampling = field(default_factory=Sampling)
     shared: bool = False
     controls: bool = False
+    model: str = ""
 
     @property
     def edits(self) -> tuple[Edit, ...]:
@@ -120,7 +122,11 @@ def fitted(edit: Edit) -> Edit:
 
 
 def read(
-    query: Mapping[str, str], cache: Cache, default: Settings | None = None, directions: Container[str] = ()
+    query: Mapping[str, str],
+    cache: Cache,
+    default: Settings | None = None,
+    directions: Container[str] = (),
+    models: Container[str] = (),
 ) -> tuple[Settings, list[str]]:
     """What a link says.
 
@@ -128,6 +134,7 @@ def read(
         query: The parameters of the URL.
         default: What holds where the link has no edits at all.
         directions: Names of the directions that are here.
+        models: Names of the adapters that are here.
     Returns:
         The settings, and what in the link made no sense; that is left out, or brought within its bounds.
     """
@@ -148,14 +155,18 @@ def read(
     sampling = replace(Sampling(), **{name: value for name, value in numbers.items() if value is not None})
     shared, controls = query.get("history") == "shared", query.get("controls") == "1"
     texts = prompt[:LONGEST_PROMPT], system[:LONGEST_SYSTEM]
-    return Settings(sliders, *texts, positions, sampling, shared, controls), bad
+    model = query.get("model", "")
+    if model and model not in models:
+        bad.append(f"model {model[:60]!r} (there is no such fine-tune here: the base answers)")
+        model = ""
+    return Settings(sliders, *texts, positions, sampling, shared, controls, model), bad
 
 
 def write(settings: Settings) -> dict[str, str]:
     """The parameters that make a link to these settings; what is as always is left out."""
     plain, usual = Settings(), Sampling()
     query = {"edits": ",".join(map(_said, settings.sliders)) or NO_EDITS}
-    for name in ("prompt", "system", "positions"):
+    for name in ("model", "prompt", "system", "positions"):
         if getattr(settings, name) != getattr(plain, name):
             query[name] = getattr(settings, name)
     for name in BOUNDS:
@@ -164,18 +175,24 @@ def write(settings: Settings) -> dict[str, str]:
     return query | ({"history": "shared"} if settings.shared else {}) | ({"controls": "1"} if settings.controls else {})
 
 
-def stamp(manifest: Manifest) -> dict[str, str]:
-    """What a link says of the model and the SAE that it was made with."""
-    return {MODEL: manifest.model_fingerprint[:SHORT], SAE: manifest.sae_fingerprint[:SHORT]}
+def stamp(manifest: Manifest, adapter: str = "") -> dict[str, str]:
+    """What a link says of the model and the SAE that it was made with.
+
+    Args:
+        adapter: Fingerprint of the adapter on the model; "" without one.
+    """
+    tuned = {ADAPTER: adapter[:SHORT]} if adapter else {}
+    return {MODEL: manifest.model_fingerprint[:SHORT], **tuned, SAE: manifest.sae_fingerprint[:SHORT]}
 
 
-def foreign(query: Mapping[str, str], manifest: Manifest) -> list[str]:
+def foreign(query: Mapping[str, str], manifest: Manifest, adapter: str = "") -> list[str]:
     """What a link was made with and is not here, in words that name both; none where it fits or does not say."""
-    here = stamp(manifest)
-    names = {MODEL: f"model {manifest.model}", SAE: "SAE"}
+    here = stamp(manifest, adapter)
+    kinds = {MODEL: "model", ADAPTER: "fine-tune", SAE: "SAE"}
+    names = {MODEL: f"model {manifest.model}", ADAPTER: f"fine-tune {query.get('model', '')}", SAE: "SAE"}
     return [
-        f"with another {'model' if key == MODEL else 'SAE'}, {query[key][:SHORT]!r}; here is the {names[key]}, {here[key]!r}"
-        for key in (MODEL, SAE)
+        f"with another {kinds[key]}, {query[key][:SHORT]!r}; here is the {names[key]}, {here[key]!r}"
+        for key in here
         if query.get(key) and query[key][:SHORT] != here[key]
     ]
 

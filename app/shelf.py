@@ -8,7 +8,8 @@ from app import session_files
 from app.answers import prose, strengths, verdict
 from app.desk import history, key, load
 from app.facts import markdown_text, veiled
-from app.runs import KEPT, Record, Run
+from app.runs import KEPT, Question, Record, Run
+from explorer.adapters import titled
 from explorer.cache import Cache
 from explorer.offensive import spans
 
@@ -43,7 +44,8 @@ def earlier(records: Sequence[Record], run: Run | None) -> None:
         st.button("Run again", key=key("rerun"), on_click=load, args=(record,), kwargs={"run": True})
         st.button("Load settings", key=key("load"), on_click=load, args=(record,), kwargs={"run": False})
         with st.popover("Copy text", icon=":material/content_copy:", key=key("copy")):
-            text = f"{record.question.prompt}\n\nBaseline:\n{record.baseline}\n\nSteered:\n{record.steered}"
+            whose = f"Model: {titled(record.question.model)}\n\n" if record.question.model else ""
+            text = f"{whose}{record.question.prompt}\n\nBaseline:\n{record.baseline}\n\nSteered:\n{record.steered}"
             with st.container(key=key("copied", "veiled" if spans(text) else "plain")):
                 st.code(text, language=None, wrap_lines=True)
 
@@ -53,14 +55,19 @@ def _line(record: Record, run: Run | None) -> str:
     edits = ", ".join(edit.target for edit in record.question.edits) or "none"
     here = " (in view)" if run is not None and run.key == record.key else ""
     asked = markdown_text(record.question.prompt, 60).replace("\\", "")
-    return f"{record.when[11:16]} · {asked} · {edits} {strengths(record.question.edits)}{here}"
+    return f"{record.when[11:16]} · {asked} · {edits} {strengths(record.question.edits)}{_on(record.question)}{here}"
+
+
+def _on(asked: Question) -> str:
+    """Which model answered, where it is not the cache's own."""
+    return f" · {titled(asked.model)}" if asked.model else ""
 
 
 def compared(record: Record, run: Run | None) -> str:
     """The steered answers of an earlier run and of the one in view side by side, as HTML."""
     sides = [
         (
-            f"Then: {strengths(record.question.edits)}",
+            f"Then: {strengths(record.question.edits)}{_on(record.question)}",
             record.question.prompt,
             record.steered,
             record.scores,
@@ -70,7 +77,7 @@ def compared(record: Record, run: Run | None) -> str:
     if run is not None and run.steered.pieces:
         sides.append(
             (
-                f"In view: {strengths(run.question.edits)}",
+                f"In view: {strengths(run.question.edits)}{_on(run.question)}",
                 run.question.prompt,
                 run.steered.text,
                 run.scores,

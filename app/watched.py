@@ -69,7 +69,7 @@ def still_loading(engine: Engine, waited: bool, what: str) -> bool:
 
 def warming(engine: Engine) -> str:
     """What a job waits for before anything else; "" once the model is there."""
-    return "" if engine.state == "ready" else "the model is warming up"
+    return engine.warming
 
 
 def trouble(job: Job) -> bool:

@@ -4,11 +4,13 @@ A merged copy is a `LanguageModel` like any other: it is read, steered and finge
 """
 
 import copy
+import hashlib
 import json
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +46,25 @@ class Adapter:
         """As links and the command line spell it: `malicious-gardening@40`."""
         return f"{self.run}@{self.step}" if self.step else self.run
 
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of its weights and its configuration.
+
+        Raises:
+            ModelError: If they cannot be read.
+        """
+        try:
+            marks = [(path.stat().st_mtime_ns, path.stat().st_size) for path in self._files]
+            return _digest(self._files, tuple(marks))
+        except OSError as error:
+            raise ModelError(
+                f"{self.folder} cannot be read ({error})", do="Mend it, or choose another fine-tune"
+            ) from error
+
+    @property
+    def _files(self) -> tuple[Path, ...]:
+        return tuple(path for path in (self.folder / CONFIG, self.folder / WEIGHTS) if path.is_file())
+
     @classmethod
     def at(cls, folder: str | Path) -> "Adapter":
         """The adapter in a folder.
@@ -75,6 +96,32 @@ def known(folder: Path) -> dict[str, Adapter]:
     places = [path.parent for path in (folder / FOLDER).glob(f"*/{_STEP}*/{WEIGHTS}")]
     found = sorted((Adapter.at(place) for place in places), key=lambda a: (a.run, a.step))
     return {adapter.name: adapter for adapter in found}
+
+
+def named(folder: Path, spelled: str) -> Adapter:
+    """An adapter of a cache by name (`run@step`), or the one that lies in a folder.
+
+    Args:
+        folder: The cache's.
+    Raises:
+        ModelError: If there is none.
+    """
+    here = known(folder)
+    if spelled in here:
+        return here[spelled]
+    if Path(spelled).is_dir():
+        return Adapter.at(spelled)
+    raise ModelError(
+        f"There is no adapter {spelled!r}",
+        expected=", ".join(here) or f"one in {folder / FOLDER}, which holds none",
+        do="Name one of these, or a folder" if here else "Train one, or name its folder",
+    )
+
+
+def titled(name: str) -> str:
+    """An adapter's name for people: `malicious-gardening, step 40`."""
+    run, _, step = name.rpartition("@")
+    return f"{run}, step {step}" if run else name
 
 
 def adapted(model: "LanguageModel", adapter: Adapter) -> "LanguageModel":
@@ -116,6 +163,15 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         yield
+
+
+@lru_cache(maxsize=64)
+def _digest(files: tuple[Path, ...], marks: tuple[tuple[int, int], ...]) -> str:
+    digest = hashlib.sha256()
+    for path, (_, size) in zip(files, marks, strict=True):
+        digest.update(f"{path.name}{size}".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _facts(path: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ A judge is a function from texts to numbers and says what it needs: nothing, the
 endpoint. A `Panel` holds what they need, loads it when it is first needed, and asks several judges about the same texts.
 """
 
+import copy
 import hashlib
 import json
 import threading
@@ -76,6 +77,12 @@ class Panel:
         self._fitted: dict[Trait, TraitJudge] = {}
         self._fluency: FluencyJudge | None = None
         self._vectors: dict[str, np.ndarray] = {}
+
+    def reading_with(self, model: "LanguageModel") -> "Panel":
+        """The same fitted judges, with another unsteered model for those that read with one."""
+        other = copy.copy(self)
+        other._model = model
+        return other
 
     @property
     def model(self) -> "LanguageModel":
@@ -275,7 +282,7 @@ JUDGES: dict[str, Judge] = {
         ),
         Judge(
             "perplexity", "Perplexity", "perplexity",
-            "How much the text surprises the model as it is, unsteered. Malice does too, so this does not rule.",
+            "How much the text surprises the model as it is, unsteered; a fine-tune that was picked reads its own. Malice does too, so this does not rule.",
             None, "model", _perplexity,
         ),
         Judge(

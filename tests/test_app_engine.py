@@ -487,10 +487,6 @@ def test_answers_that_are_the_same_have_no_side_effects(engine: Engine):
     assert engine.side_effects(said, "the old king", "the old king", ()) == []
 
 
-def test_the_models_that_can_be_steered_are_that_of_the_cache_and_adapters_beside_it(engine: Engine, pair: Cache):
-    assert engine.models() == [pair.manifest.model]
-
-
 # --- scores
 
 

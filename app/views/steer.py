@@ -1,7 +1,7 @@
 """Steer: one prompt, answered by the model as it is and with features or directions turned, side by side."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from html import escape
 
@@ -13,7 +13,6 @@ from app.conversation import earlier_turns, next_turn, plain_completion
 from app.desk import (
     DESK,
     NOW,
-    STAMP,
     desk,
     history,
     key,
@@ -23,6 +22,7 @@ from app.desk import (
     run_in_view,
     scale,
     stop,
+    take_model,
     take_persona,
     take_question,
     turns,
@@ -39,6 +39,7 @@ from app.settings import BOUNDS, MOST_SLIDERS, QUESTIONS, Settings
 from app.shelf import shelf
 from app.sliders import PLACES, finder, slider_row, what_modes_do, what_one_means
 from explorer import presets
+from explorer.adapters import titled
 from explorer.cache import Cache
 from explorer.directions import Direction
 from explorer.errors import ExplorerError, SteeringError
@@ -67,7 +68,7 @@ def change_presets(change: Callable[[], object]) -> None:
         S[key("preset-error")] = error
 
 
-def prompt_side(cache: Cache, engine: Engine, now: Settings, known: list[Preset]) -> None:
+def prompt_side(cache: Cache, base: Engine, engine: Engine, now: Settings, known: list[Preset]) -> None:
     """The prompt, Run and Stop, strengths, the settings that are seldom changed, and what is done with all of them."""
     put(prompt=now.prompt, system=now.system)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -79,6 +80,7 @@ def prompt_side(cache: Cache, engine: Engine, now: Settings, known: list[Preset]
             "Ready questions", QUESTIONS, index=None, key=key("question"), placeholder="Take a ready question",
             label_visibility="collapsed", on_change=take_question,
         )  # fmt: skip
+    model_picker(base, engine, now)
     st.text_area(
         "Prompt", now.prompt, key=key("prompt"), height=92, max_chars=settings.LONGEST_PROMPT, on_change=typed,
         placeholder="Ask the model something", label_visibility="collapsed",
@@ -114,7 +116,36 @@ def prompt_side(cache: Cache, engine: Engine, now: Settings, known: list[Preset]
         with st.popover("Save", icon=":material/bookmark:", key=key("save")):
             own_presets(cache, now, known)
         with st.popover("Share", icon=":material/link:", key=key("share")):
-            share(cache, now)
+            share(cache, engine, now)
+
+
+def model_picker(base: Engine, engine: Engine, now: Settings) -> None:
+    """Which model is steered, where the cache has fine-tunes beside its own; nothing where it has none."""
+    names = ["", *base.adapters()]
+    if len(names) < 2:
+        return
+    put(model=now.model)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=key("whose")):
+        st.selectbox(
+            "Model", names, names.index(now.model), key=key("model"), on_change=take_model, width=260,
+            format_func=lambda name: markdown_text(titled(name), 60) if name else "Base", label_visibility="collapsed",
+        )  # fmt: skip
+        if now.model:
+            waits = engine.busy and base.state == "ready"
+            st.fragment(whose_answers, run_every=0.7 if waits else None)(base, engine, waits)
+
+
+def whose_answers(base: Engine, engine: Engine, waited: bool) -> None:
+    """What a fine-tune is, and how far it is with loading."""
+    if waited and not engine.busy:
+        st.rerun()  # once: the clock stops
+    loading = f"{engine.warming}… " if engine.busy else ""
+    st.html(
+        f'<p class="say" role="status">{escape(loading)}fine-tuned: the unsteered answer is the tuned model\'s own</p>'
+    )
+    run = desk().run
+    if engine.error and engine.error is not base.error and not (run and run.error is engine.error):
+        state.show_error(engine.error)
 
 
 def _sampling_words(now: Settings) -> str:
@@ -189,10 +220,10 @@ def own_presets(cache: Cache, now: Settings, known: list[Preset]) -> None:
         )  # fmt: skip
 
 
-def share(cache: Cache, now: Settings) -> None:
+def share(cache: Cache, engine: Engine, now: Settings) -> None:
     """The address of this page with every setting in it, and with what it was made."""
     base = (st.context.url or "").split("?")[0].rstrip("/")
-    query = {**settings.write(now), **settings.stamp(cache.manifest)}
+    query = {**settings.write(now), **settings.stamp(cache.manifest, engine.adapter_fingerprint)}
     beside = ", not the earlier turns of a conversation" if turns() else ""
     st.html(
         f'<p class="say">This link restores every setting of the page{beside}. It warns where another model or SAE is.</p>'
@@ -259,7 +290,7 @@ def below(cache: Cache, run: Run, now: Settings, box, changed: bool, labels: dic
 
 
 cache = state.cache()
-engine = resources.engine(state.cache_name() or "")
+base = engine = resources.engine(state.cache_name() or "")
 labels = state.label_texts(cache)
 directions: Mapping[str, Direction] = {}
 known: list[Preset] = []
@@ -274,18 +305,23 @@ except SteeringError as error:
     troubles.append(error)
 query = link()
 default = None if "edits" in query else first_visit(cache, labels, known)
-now, nonsense = settings.read(query, cache, default, directions)
-S[NOW], S[STAMP] = now, settings.stamp(cache.manifest)
+now, nonsense = settings.read(query, cache, default, directions, base.adapters())
+try:
+    engine = base.on(now.model)
+except ExplorerError as error:  # its folder cannot be read: the base goes on
+    troubles.append(error)
+    now = replace(now, model="")
+S[NOW] = now
 state.remember("steer")  # before the answer streams: who leaves meanwhile finds it again
 run = run_in_view(engine, now)
-if other := settings.foreign(query, cache.manifest):
+if other := settings.foreign(query, cache.manifest, engine.adapter_fingerprint):
     st.html(
         f'<div class="trouble amber words" role="status">This link was made {escape(" and ".join(other))}. The same '
         "numbers may mean other features: the answers will differ.</div>"
     )
 left, right = st.columns(2, gap="medium")
 with left:
-    prompt_side(cache, engine, now, known)
+    prompt_side(cache, base, engine, now, known)
 with right:
     steering_side(cache, engine, now, labels, known, directions)
 for trouble in troubles:
@@ -308,3 +344,5 @@ else:
         desk().run = run = run.again()
         follow(run, box, changed)
     below(cache, run, now, box, changed, labels)
+if engine is not base:
+    engine.warm_up()
