@@ -155,7 +155,7 @@ def monitor(
         scorer = _scorer(cache, feature, model, device, dtype, tick)
         watch(
             log, scorer, place, truth=known,
-            progress=lambda conversations, messages: tick(f"{conversations:,} conversations, messages:", messages),
+            progress=lambda conversations, messages: tick("watching, messages:", messages, 0),
         )  # fmt: skip
 
     run, rows = Watch(place), []
