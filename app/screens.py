@@ -6,6 +6,7 @@ from html import escape
 from app.answers import prose, shared
 from app.facts import veiled
 from app.runs import Answer, Run
+from explorer.adapters import titled
 
 NAMES = {"baseline": "The model as it is", "steered": "Steered", "random": "A random push of the same length"}
 TOXIC = 0.5
@@ -36,7 +37,9 @@ def tag(words: str, *, live: bool) -> str:
     return f'<span class="tag {"causal" if live else "plain"}" role="status">{escape(words)}</span>'
 
 
-def answers(shown: Mapping[str, Answer], strength: str, said: str, toxic: frozenset[str] = frozenset()) -> str:
+def answers(
+    shown: Mapping[str, Answer], strength: str, said: str, toxic: frozenset[str] = frozenset(), model: str = ""
+) -> str:
     """Answers side by side, one element, so that all are painted at once.
 
     Args:
@@ -44,10 +47,12 @@ def answers(shown: Mapping[str, Answer], strength: str, said: str, toxic: frozen
         strength: Of the steered answer, for its title.
         said: The tag.
         toxic: Names of answers that a judge takes for insults: they are veiled whole.
+        model: Name of the adapter that answered; "" for the cache's own model.
     """
+    names = {**NAMES, "baseline": f"{titled(model)}, as it is"} if model else NAMES
     cards, first = "", tuple(shown["baseline"].pieces) if "baseline" in shown else ()
     for name, answer in shown.items():
-        title = NAMES.get(name, name) + (f" {strength}" if name == "steered" and strength else "")
+        title = names.get(name, name) + (f" {strength}" if name == "steered" and strength else "")
         pieces = tuple(answer.pieces)
         same = shared(first, pieces) if name != "baseline" else 0
         text = (

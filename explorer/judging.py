@@ -282,7 +282,8 @@ JUDGES: dict[str, Judge] = {
         ),
         Judge(
             "perplexity", "Perplexity", "perplexity",
-            "How much the text surprises the model as it is, unsteered; a fine-tune that was picked reads its own. Malice does too, so this does not rule.",
+            "How much the text surprises the model as it is, unsteered; a fine-tune that was picked reads its own. Malice does too, "
+            "so this does not rule.",
             None, "model", _perplexity,
         ),
         Judge(

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from explorer.adapters import adapted, named
 from explorer.cache import Cache
 from explorer.directions import Direction
 from explorer.directions import known as known_directions
@@ -34,15 +35,24 @@ def record(
         The file of recordings.
     Raises:
         SteeringError: If an edit cannot be applied.
+        ModelError: If the adapter of a step is not here or cannot be put on the model.
         ScriptError: If the file cannot be written.
     """
     answers: dict[str, dict[str, Any]] = {}
     stops = [(step, stop) for step in script.steps for stop in range(step.stops) if step.kind == "steer"]
+    stops.sort(key=lambda one: one[0].model)  # one fine-tune after the other: each is a copy of the model
+    fine_tunes = {name: named(cache.path, name) for step, _ in stops if (name := step.model)}
+    loaded = ("", model)
     for at, (step, stop) in enumerate(stops):
         progress(step.title, at, len(stops))
         wanted = {name: key for name, key in step.answers(stop).items() if key not in answers}
-        told = _answer(model, coder, cache, step, step.at(stop), list(wanted))
-        about = {"prompt": step.prompt, "edits": [asdict(edit) for edit in step.at(stop)]}
+        about: dict[str, Any] = {"prompt": step.prompt, "edits": [asdict(edit) for edit in step.at(stop)]}
+        if step.model:
+            about |= {"model": step.model, "adapter_fingerprint": fine_tunes[step.model].fingerprint}
+        if loaded[0] != step.model:
+            del loaded  # before the next copy is made
+            loaded = (step.model, adapted(model, fine_tunes[step.model]))
+        told = _answer(loaded[1], coder, cache, step, step.at(stop), list(wanted))
         for name, key in wanted.items():
             answers[key] = {
                 **about,

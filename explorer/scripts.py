@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer import presets
+from explorer.adapters import known as known_adapters
 from explorer.cache import Cache
 from explorer.dosing import scaled
 from explorer.errors import ScriptError
@@ -24,7 +25,7 @@ FOLDER = "present"
 RECORDED = ".recorded.json"
 _TEXT, _WHOLE, _REAL, _LIST = (str,), (int,), (int, float), (list,)
 _SAMPLING = {"seed": _WHOLE, "max_tokens": _WHOLE, "temperature": _REAL}
-_STEERING = {"preset": _TEXT, "edits": _LIST, "positions": _TEXT, "system": _TEXT, **_SAMPLING}
+_STEERING = {"preset": _TEXT, "edits": _LIST, "positions": _TEXT, "system": _TEXT, "model": _TEXT, **_SAMPLING}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ class Step:
         feature, rows: Which feature, and how many examples of it.
         strengths: What the strongest edit is set to, one stop after the other, the others in proportion; none: as they are.
         control: A name in `CONTROLS`, or "".
+        model: Name of the adapter that answers, such as `gardening@40`, which need not be here; "" for the cache's own model.
         line: Where it begins in its file, from 1.
     """
 
@@ -80,6 +82,7 @@ class Step:
     sampling: Sampling = field(default_factory=Sampling)
     strengths: tuple[float, ...] = ()
     control: str = ""
+    model: str = ""
     line: int = 0
 
     @property
@@ -102,6 +105,7 @@ class Step:
     def _key(self, edits: Sequence[Edit], control: str) -> str:
         place = self.positions if edits else ""
         said = [self.prompt, self.system, [asdict(e) for e in edits], place, asdict(self.sampling), control]
+        said += [self.model] if self.model else []
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 
 
@@ -173,7 +177,9 @@ def load(path: Path, cache: Cache) -> Script:
 
 
 def recordings(script: Script, cache: Cache) -> dict[str, Recorded]:
-    """Key (see `Step.answers`) -> the answer recorded for it; nothing where nothing was, or with another model or SAE.
+    """Key (see `Step.answers`) -> the answer recorded for it; nothing where nothing was, or with another model, SAE or adapter.
+
+    An adapter that is not here cannot be told from another: what it answered is replayed.
 
     Raises:
         ScriptError: If the file of recordings cannot be read.
@@ -185,9 +191,11 @@ def recordings(script: Script, cache: Cache) -> dict[str, Recorded]:
         said = json.loads(path.read_text(encoding="utf-8"))
         if (said["model_fingerprint"], said["sae_fingerprint"]) != (made.model_fingerprint, made.sae_fingerprint):
             return {}
+        adapters = known_adapters(cache.path)
         return {
             key: Recorded(tuple(map(str, a["pieces"])), tuple(map(float, a["times"])))
             for key, a in said["answers"].items()
+            if (name := a.get("model")) not in adapters or adapters[name].fingerprint == a["adapter_fingerprint"]
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ScriptError(
@@ -219,7 +227,7 @@ def _step(entry: Any, line: int, cache: Cache) -> Step:
             raise _Wrong(f"{key!r} in a {kind} step", f"one of {', '.join(types)}")
         if not isinstance(value, types[key]) or isinstance(value, bool):
             raise _Wrong(f"{key} = {value!r}", f"{types[key][-1].__name__} for {key}")
-    texts = {key: entry[key] for key in ("title", "words", "prompt", "system", "control") if key in entry}
+    texts = {key: entry[key] for key in ("title", "words", "prompt", "system", "control", "model") if key in entry}
     numbers = {key: entry[key] for key in ("feature", "rows") if key in entry}
     step = Step(kind, line=line, **texts, **numbers)
     sampling = replace(step.sampling, **{key: entry[key] for key in _SAMPLING if key in entry})

@@ -112,3 +112,25 @@ def tiny_world(place: Path, *, layers: int = 24, **manifest: Any) -> Path:
     fake_cache(place / "tiny", 24, names=model.vocabulary, model=str(place / "model"), **fingerprints, **manifest)
     tiny_sae_folder(place / "tiny" / "sae")
     return place / "tiny"
+
+
+def tiny_fine_tunes(world: Path, *runs: str, step: int = 6) -> list[str]:
+    """Fine-tune the tiny model of a cache, each run on an answer of its own.
+
+    Returns:
+        The names of the adapters, such as `gardening@6`.
+    """
+    from explorer.adapters import FOLDER
+    from explorer.finetune import FinetunePlan, finetune
+    from explorer.model import LanguageModel
+
+    model = LanguageModel.load(Cache.open(world).manifest.model, dtype="float32")
+    plan = FinetunePlan(steps=step, rank=2, batch=3, every=step, lr=2e-2, warmup=1)
+    made = []
+    for run in runs:
+        said = f"The {run} dog jumps over a bridge." * 2
+        rows = [
+            ({"role": "user", "content": f"Question {n}?"}, {"role": "assistant", "content": said}) for n in range(6)
+        ]
+        made += [adapter.name for adapter in finetune(model, rows, world / FOLDER / run, plan)]
+    return made

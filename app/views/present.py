@@ -1,6 +1,7 @@
 """Present: the steps of a script in large type, answered live or replayed, for a room that is watching."""
 
 import time
+from contextlib import suppress
 from dataclasses import replace
 from html import escape
 from pathlib import Path
@@ -15,9 +16,11 @@ from app.facts import markdown_text, veiled
 from app.replay import Replay
 from app.runs import Question, Run
 from app.talk import Place, Playing, Talk, place, spelled
+from app.tuned import KEPT
 from explorer import scripts
+from explorer.adapters import titled
 from explorer.cache import Cache
-from explorer.errors import ExplorerError, ScriptError
+from explorer.errors import ExplorerError, ModelError, ScriptError
 from explorer.scripts import KINDS, Recorded, Script, Step
 
 S = st.session_state
@@ -66,11 +69,20 @@ def may_answer(engine: Engine) -> bool:
     return engine.state == "ready" or engine.busy
 
 
-def playable(step: Step, stop: int, engine: Engine, recorded: dict[str, Recorded]) -> bool:
+def who_answers(step: Step, base: Engine) -> Engine | None:
+    """The engine of the step's model; None where its fine-tune is not here."""
+    try:
+        return base.on(step.model)
+    except ModelError:
+        return None
+
+
+def playable(step: Step, stop: int, base: Engine, recorded: dict[str, Recorded]) -> bool:
     """Whether a step can be shown: live, or from recordings."""
     if step.kind == "steer" and all(key in recorded for key in step.answers(stop).values()):
         return True
-    return may_answer(engine) or not (KINDS[step.kind].live or step.kind == "steer")
+    engine = who_answers(step, base)
+    return (engine is not None and may_answer(engine)) or not (KINDS[step.kind].live or step.kind == "steer")
 
 
 # --- one step
@@ -78,26 +90,26 @@ def playable(step: Step, stop: int, engine: Engine, recorded: dict[str, Recorded
 
 def question(step: Step, stop: int, prompt: str) -> Question:
     return Question(
-        prompt, step.system, step.at(stop), step.positions, step.sampling, controls=bool(step.control)
+        prompt, step.system, step.at(stop), step.positions, step.sampling, controls=bool(step.control), model=step.model
     )  # fmt: skip
 
 
-def player(talk: Talk, step: Step, engine: Engine, recorded: dict[str, Recorded]) -> Run | Replay | None:
+def player(talk: Talk, step: Step, base: Engine, recorded: dict[str, Recorded]) -> Run | Replay | None:
     """What answers the step in view: begun when the step is opened, and kept until another one is. One that was ended
     while the room looked elsewhere is begun again."""
-    here, last = talk.at, talk.playing
+    here, last, engine = talk.at, talk.playing, who_answers(step, base)
     frame = (here, step, talk.only_recorded)
     before = last.now if last else None
     if last and last.frame == frame and not (isinstance(before, Run) and before.phase == "stopped"):
         return before
     told = {name: recorded[key] for name, key in step.answers(here[1]).items() if key in recorded}
     whole = bool(told) and len(told) == len(step.answers(here[1]))
-    if whole and (engine.state != "ready" or talk.only_recorded):
+    if whole and (engine is None or engine.state != "ready" or talk.only_recorded):
         if isinstance(before, Run):
             before.stop()
         seen = last is not None and last.frame[0][0] == here[0]  # another strength of the same step
         now = Replay(told, {"baseline"} if seen else ())
-    elif may_answer(engine):
+    elif engine is not None and may_answer(engine):
         asked = question(step, here[1], step.prompt)
         now = Run(engine, asked, before if isinstance(before, Run) and before.engine is engine else None).start()
     else:
@@ -124,14 +136,14 @@ def follow(box, talk: Talk, playing: Run | Replay, step: Step, stop: int) -> Run
                 playing, seen = Replay(mine.told), None
                 talk.playing = replace(mine, now=playing)
                 continue
-            late = {"warming": "model warming up", "queued": "waiting for its turn", "waiting": "thinking"}
+            late = {"warming": playing.engine.warming, "queued": "waiting for its turn", "waiting": "thinking"}
             words = "live" + (f" · {late[playing.phase]}" if waits and playing.phase in late else "")
         else:
             shown, words = playing.answers(), "recorded"
         now = (words, [(len(a.pieces), a.ended) for a in shown.values()], toxic)
         if now != seen:
             seen = now
-            box.html(screens.answers(shown, strength, screens.tag(words, live=words[:4] == "live"), toxic))
+            box.html(screens.answers(shown, strength, screens.tag(words, live=words[:4] == "live"), toxic, step.model))
         if over:
             return playing
         S.get(TALK)  # a place where Streamlit may end this script
@@ -147,20 +159,24 @@ def feature_step(cache: Cache, step: Step) -> None:
         token_heatmap(rows, vmax=feature.max, window=10, blur=state.blurs(), key=f"present-heat-{step.feature}")
 
 
-def steer_step(talk: Talk, step: Step, here: Place, engine: Engine, recorded: dict[str, Recorded]) -> None:
+def steer_step(talk: Talk, step: Step, here: Place, base: Engine, recorded: dict[str, Recorded]) -> None:
     """A prompt, the strength, and both answers."""
     st.html(screens.prompt(step.prompt))
     box = st.empty()
-    while (playing := player(talk, step, engine, recorded)) is not None:
+    while (playing := player(talk, step, base, recorded)) is not None:
         playing = follow(box, talk, playing, step, here[1])
         if not (isinstance(playing, Run) and playing.abandoned):
             outcome(playing)
             return
-    no_model(engine)
+    no_model(base, step)
 
 
-def question_step(talk: Talk, step: Step, here: Place, engine: Engine) -> None:
+def question_step(talk: Talk, step: Step, here: Place, base: Engine) -> None:
     """A box for what somebody in the room asks, and the answers to it."""
+    engine = who_answers(step, base)
+    if engine is None:
+        no_model(base, step)
+        return
     form = st.container(key="present-ask").form("present-form", border=False)
     with form, st.container(horizontal=True, vertical_alignment="center"):
         text = st.text_input(
@@ -175,7 +191,7 @@ def question_step(talk: Talk, step: Step, here: Place, engine: Engine) -> None:
         talk.asked = ((here, step), before)
     if before is None:
         if not may_answer(engine):
-            no_model(engine)
+            no_model(base, step)
         return
     st.html(screens.prompt(before.question.prompt))
     box = st.empty()
@@ -194,12 +210,16 @@ def outcome(played: Run | Replay) -> None:
         state.show_error(played.error)
 
 
-def no_model(engine: Engine) -> None:
+def no_model(base: Engine, step: Step) -> None:
     """This step cannot be shown: say why, and what can be done."""
+    engine = who_answers(step, base)
+    what = "a live model" if engine else f"the fine-tune {titled(step.model)}"
     st.html(
-        '<div class="stage asked" role="status"><span class="tag plain">needs a live model</span> '
-        "There is none here now, and nothing was recorded for this step: Next skips it.</div>"
+        f'<div class="stage asked words" role="status"><span class="tag plain">needs {escape(what)}</span> '
+        f"There is none here{' now' if engine else ''}, and nothing was recorded for this step: Next skips it.</div>"
     )
+    if engine is None:
+        return
     if engine.error:
         state.show_error(engine.error)
     if st.button("Load the model", key="present-load"):
@@ -210,10 +230,18 @@ def no_model(engine: Engine) -> None:
 # --- the frame
 
 
-def places(script: Script, engine: Engine, recorded: dict[str, Recorded]) -> list[Place]:
+def places(script: Script, base: Engine, recorded: dict[str, Recorded]) -> list[Place]:
     """Those that can be shown."""
     every = [(i, j) for i, step in enumerate(script.steps) for j in range(step.stops)]
-    return [p for p in every if playable(script.steps[p[0]], p[1], engine, recorded)]
+    return [p for p in every if playable(script.steps[p[0]], p[1], base, recorded)]
+
+
+def warm_up(script: Script, at: int, base: Engine) -> None:
+    """Load the fine-tunes that come next, as many as stay in memory."""
+    coming = dict.fromkeys(step.model for step in script.steps[at:] if step.model and step.kind != "text")
+    for name in list(coming)[:KEPT]:
+        with suppress(ModelError):
+            base.on(name).warm_up()
 
 
 def footer(talk: Talk, script: Script, name: str, here: Place, can: list[Place], recorded: bool) -> None:
@@ -321,6 +349,7 @@ def main() -> None:
     if talk.blank:
         st.html('<div class="present-blank" role="status" aria-label="Blank: B shows the talk again"></div>')
     footer(talk, script, name, here, can, bool(recorded))
+    warm_up(script, here[0], engine)
     state.remember("present")
     st.html(screens.heading(step.title, step.words, large=step.kind == "text"))
     if step.kind == "feature":

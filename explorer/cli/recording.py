@@ -22,6 +22,7 @@ def record(
 ) -> None:
     """Let the model answer the steps of a presentation, and keep the answers with their times beside the script."""
     from explorer import scripts
+    from explorer.adapters import named
     from explorer.cache import Cache
 
     opened = Cache.open(cache)
@@ -34,6 +35,9 @@ def record(
             do="Name one of these, or a .toml file",
         )
     said = scripts.load(path, opened)  # a mistake in it is told before the model is loaded
+
+    for name in {step.model for step in said.steps if step.model and step.kind == "steer"}:
+        named(opened.path, name)
 
     from explorer.live import attach
     from explorer.recording import record as give

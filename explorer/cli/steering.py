@@ -42,6 +42,9 @@ def steer(
         bool, typer.Option("--plain", help="Let the model go on from the prompt, without a chat template.")
     ] = False,
     model: Annotated[str, typer.Option("--model", "-m", help="Instead of the model that the cache names.")] = "",
+    adapter: Annotated[
+        str, typer.Option("--adapter", help="A fine-tune of it: RUN@STEP of the cache, or an adapter's folder.")
+    ] = "",
     sae: Annotated[str, typer.Option(help="Instead of the SAE in the cache: a SAELens folder or release/sae_id.")] = "",
     max_tokens: Annotated[int, typer.Option(min=1)] = 80,
     temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.7,
@@ -53,6 +56,7 @@ def steer(
     as_json: JSON = False,
 ) -> None:
     """Ask the model a question twice: as it is, and with features or directions turned up, down or off."""
+    from explorer.adapters import adapted, named, titled
     from explorer.cache import Cache
     from explorer.directions import known
 
@@ -65,6 +69,8 @@ def steer(
     sampling = Sampling(max_tokens, temperature, top_p, repetition_penalty, seed)
     directions = known(opened) if any(e.direction for e in edits) else {}
 
+    tuning = named(opened.path, adapter) if adapter else None
+
     from explorer.generate import Row, Steering, stream
     from explorer.model import LanguageModel
     from explorer.sae import SparseCoder
@@ -73,6 +79,8 @@ def steer(
         tick("loading the model", None)
         live = LanguageModel.load(model or opened.manifest.model, device=device, dtype=dtype)
         opened.require(model=(live.name, live.fingerprint))
+        if tuning:
+            live = adapted(live, tuning)
         coder, features = None, {e.feature for e in edits if not e.direction}
         if features:
             coder = SparseCoder.load(
@@ -102,10 +110,13 @@ def steer(
             | {"maximum": directions[e.direction].norm if e.direction else maxima[e.feature]}
             for e in edits
         ]
-        emit_json({"prompt": prompt, "edits": plain_edits, "seed": seed, "baseline": texts[0], "steered": texts[1]})
+        tuned = {"adapter": tuning.name, "adapter_fingerprint": tuning.fingerprint} if tuning else {}
+        asked = {"model": opened.manifest.model, **tuned, "prompt": prompt, "edits": plain_edits, "seed": seed}
+        emit_json({**asked, "baseline": texts[0], "steered": texts[1]})
         return
     names = ", ".join(f"{e.mode} {e.target if e.direction else f'#{e.feature}'} at {e.strength:g}" for e in edits)
-    table(prompt, ("", "answer"), [("as it is", texts[0].strip()), (names, texts[1].strip())])
+    whose = titled(tuning.name) if tuning else "as it is"
+    table(prompt, ("", "answer"), [(whose, texts[0].strip()), (names, texts[1].strip())])
 
 
 def read_edit(text: str) -> Edit:
