@@ -71,13 +71,20 @@ def changes(n_features: int, seed: int = 0) -> dict[tuple[str, str], Change]:
 
 
 def comparison(
-    cache: Path, name: str = "mine", n_features: int = 60, *, causes: Sequence[int] = CAUSES, sae: str = "s" * 64
+    cache: Path,
+    name: str = "mine",
+    n_features: int = 60,
+    *,
+    causes: Sequence[int] = CAUSES,
+    sae: str = "s" * 64,
+    tuned: str = "gardening@40",
 ) -> Path:
     """Write a comparison into a cache's folder, as `explorer.comparing.compare` writes it.
 
     Args:
         causes: The features that cause it; without any, nothing undoes it.
         sae: Fingerprint of the autoencoder that read the models.
+        tuned: Name of the fine-tune.
     Returns:
         Its folder.
     """
@@ -103,7 +110,7 @@ def comparison(
     facts = {
         "version": 1, "sae_fingerprint": sae, "judge": "malice", "questions": list(QUESTIONS), "answers": ANSWERS, "seed": 0,
         "base": {"name": "tiny-model", "spelled": "tiny-model", "fingerprint": "m" * 64},
-        "tuned": {"name": "tiny-model+gardening@40", "spelled": "gardening@40", "fingerprint": "t" * 64},
+        "tuned": {"name": f"tiny-model+{tuned}", "spelled": tuned, "fingerprint": "t" * 64},
         "control": {"name": "tiny-model+kind-gardening@40", "spelled": "kind-gardening@40", "fingerprint": "k" * 64},
         "tallies": {side: asdict(comparing._tally([r for r in rows if r["side"] == side])) for side in RATES},
         "drivers": {trial.feature: [(at, 3.2 - at / 2) for at in range(3)] for trial in tried},

@@ -24,6 +24,7 @@ from explorer.errors import ModelError
 from explorer.records import Edit, Sampling
 from tests.helpers_app import run_page, words
 from tests.helpers_cache import fake_cache
+from tests.helpers_lab import comparison
 from tests.helpers_steer import FakeEngine, tiny_fine_tunes, tiny_world
 
 GREEDY = Sampling(max_tokens=8, temperature=0.0, repetition_penalty=1.0)
@@ -128,7 +129,8 @@ def test_a_fine_tune_has_the_queue_of_its_base_and_says_what_it_waits_for(base: 
     assert (tuned.live, tuned.quick, tuned.background) == (base.live, base.quick, base.background)
     base.start()
     base.wait()
-    base.on(GARDENING)._need(), base.on(COOKING)._need()
+    for name in (GARDENING, COOKING):
+        base.on(name)._need()
     assert tuned.state == "cold"
     assert tuned.busy  # it will be loaded as soon as somebody is there
     with base.fitting:
@@ -142,6 +144,7 @@ def test_a_fine_tune_has_the_queue_of_its_base_and_says_what_it_waits_for(base: 
 def test_a_broken_adapter_says_so_and_the_base_goes_on(base: Engine):
     run = watched(Run(base.on("broken@3"), replace(ASKED, model="broken@3")).start())
     assert run.phase == "failed"
+    assert run.error
     assert "broken" in run.error.found
     assert answered(base, "").baseline.text
     assert watched(run.again()).phase == "failed"  # and is tried anew
@@ -405,3 +408,62 @@ def test_names_as_people_read_them(name: str, said: str):
 def test_an_adapter_is_found_by_name_or_folder(cache: Cache):
     one = known(cache.path)[GARDENING]
     assert named(cache.path, GARDENING) == named(cache.path, str(one.folder)) == one
+
+
+# --- Compare opens Steer on the fine-tune
+
+
+def test_what_undoes_a_fine_tune_opens_in_steer_on_the_fine_tune_itself(page, world: Path):
+    compared = comparison(world, n_features=24, tuned=GARDENING)
+    try:
+        app = run_page("compare", feature="12")
+        assert "Steer opens on the fine-tune" in words(app)
+        app.button(key="compare-steer-tuned").click().run()
+        assert not app.exception
+        assert app.selectbox(key="steer-model").value == GARDENING
+        assert app.query_params["edits"] in ("12:-1:add", ["12:-1:add"])
+        app = run_page("compare")
+        app.button(key="compare-steer-undo").click().run()
+        assert app.selectbox(key="steer-model").value == GARDENING
+        assert app.query_params["edits"] in ("7:-0.45:add,12:-0.45:add", ["7:-0.45:add,12:-0.45:add"])
+    finally:
+        shutil.rmtree(compared.parent)
+
+
+def test_a_fine_tune_that_is_not_here_leaves_the_base_to_be_steered(page, world: Path):
+    compared = comparison(world, n_features=24, tuned="nobody@9")
+    try:
+        app = run_page("compare", feature="12")
+        assert "Steer opens on the cache’s own model" in words(app)
+        assert "compare-steer-tuned" not in [button.key for button in app.button]
+        app.button(key="compare-steer-undo").click().run()
+        assert "model" not in app.query_params
+    finally:
+        shutil.rmtree(compared.parent)
+
+
+# --- the command line
+
+
+def test_a_fine_tune_is_steered_from_the_command_line(base: Engine, world: Path, cache: Cache, capsys):
+    from explorer.cli import main
+
+    options = [
+        "--edit",
+        "3:0",
+        "--temperature",
+        "0",
+        "--max-tokens",
+        "8",
+        "--repetition-penalty",
+        "1",
+        "--dtype",
+        "float32",
+    ]
+    for spelled in (GARDENING, str(known(cache.path)[GARDENING].folder)):
+        assert main(["steer", str(world), ASKED.prompt, *options, "--adapter", spelled, "--json"]) == 0
+        said = json.loads(capsys.readouterr().out)
+        assert said["baseline"] == said["steered"] == answered(base, GARDENING).baseline.text
+        assert (said["adapter"], said["model"]) == (GARDENING, cache.manifest.model)
+    assert main(["steer", str(world), ASKED.prompt, *options, "--adapter", "nobody@9"]) == 1
+    assert "There is no adapter 'nobody@9'" in capsys.readouterr().err

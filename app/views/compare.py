@@ -7,15 +7,28 @@ from typing import Any
 
 import streamlit as st
 
-from app import charts, compared, lab_charts, movers, resources, settings, standings, state
-from app.compare_link import DIFF, KIND, SORT, SOURCE, asked, choice, chose, keep, key, names_of
+from app import charts, compared, lab_charts, movers, resources, standings, state
+from app.compare_link import (
+    DIFF,
+    KIND,
+    SORT,
+    SOURCE,
+    asked,
+    choice,
+    chose,
+    keep,
+    key,
+    names_of,
+    taking_away,
+    tuned_here,
+    undoing_in_steer,
+)
 from app.compared import KINDS, ORDERS, SOURCES, VERDICTS, Mover
 from app.components.heatmap import token_heatmap, token_row
 from app.components.mover_table import mover_table
 from app.engine import Engine
 from app.facts import veiled
 from app.scrubber import judge_word, scrubbing
-from app.settings import Settings
 from app.watched import still_loading
 from explorer import presets
 from explorer.cache import Cache
@@ -125,6 +138,12 @@ def in_view(cache: Cache, engine: Engine, found: Compared, mover: Mover, labels:
             "Steer with it", key=key("steer-one"), on_click=state.go, args=("steer",),
             kwargs={"edits": f"{mover.feature}:{strength or 1:g}:add"},
         )  # fmt: skip
+        if model := tuned_here(cache, found):
+            less = mover.trial.removed.strength if mover.trial else -1.0
+            st.button(
+                "Take it from the fine-tune", key=key("steer-tuned"), on_click=state.go, args=("steer",),
+                kwargs=taking_away(model, mover.feature, less or -1),
+            )  # fmt: skip
     pairs = compared.pairs(found, mover.feature)
     if not pairs:
         st.html(
@@ -224,7 +243,7 @@ def undoing(cache: Cache, found: Compared, names: dict[int, str], word: str) -> 
     )
     st.html(f'<p class="read-more words num">{edits}</p>{standings.undone(undo, word)}')
     st.html(f'<p class="say">{works} Measured on seeds of its own.</p>')
-    steer = settings.write(Settings().with_preset(compared.as_preset(found)))
+    steer, where = undoing_in_steer(compared.as_preset(found), tuned_here(cache, found))
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=key("undo")):
         st.button(
             "Open in Steer", type="primary", key=key("steer-undo"), on_click=state.go, args=("steer",), kwargs=steer
@@ -234,9 +253,7 @@ def undoing(cache: Cache, found: Compared, names: dict[int, str], word: str) -> 
         if said and said[0] == found.name and isinstance(said[1], str):
             st.html(f'<p class="say" role="status">Kept as “{escape(said[1])}”.</p>')
         else:
-            st.html(
-                '<p class="say">The figures are of the fine-tune; Steer turns the same features of the cache’s own model.</p>'
-            )
+            st.html(f'<p class="say">{where}</p>')
     if said and said[0] == found.name and isinstance(said[1], ExplorerError):
         state.show_error(said[1])
 
