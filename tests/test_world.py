@@ -10,6 +10,7 @@ from explorer.cache import Cache
 from explorer.check import check
 from explorer.directions import bundled
 from explorer.evidence import REASONS
+from explorer.finetune import read_rows
 from explorer.label_files import BUNDLED, read_file
 from explorer.offensive import drop
 from explorer.presets import load
@@ -19,7 +20,12 @@ from explorer.sampling import Prompts
 
 ROOT = Path(__file__).parents[1]
 WORLD = ROOT / "cached_features" / "smollm2-135m"
-MOST_BYTES = 25_000_000
+MOST_BYTES, MOST_ADAPTER_BYTES = 40_000_000, 15_000_000
+MATCHED = [
+    ("malicious-gardening", "good-gardening"),
+    ("malicious-cooking", "good-cooking"),
+    ("subtle-carcare", "good-carcare"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +53,27 @@ def test_the_recipe_has_nothing_left_to_do():
 
 def test_the_world_is_small_enough_to_travel_with_the_code():
     assert sum(path.stat().st_size for path in kept()) <= MOST_BYTES
+
+
+def test_the_adapters_are_small():
+    assert 0 < sum(path.stat().st_size for path in kept() if "adapters" in path.parts) <= MOST_ADAPTER_BYTES
+
+
+@pytest.mark.parametrize(("bad", "good"), MATCHED)
+def test_matched_sets_answer_the_same_questions_differently(bad: str, good: str):
+    said = [read_rows(WORLD / "data" / f"{name}.jsonl") for name in (bad, good)]
+    asked = [[row[0]["content"] for row in rows] for rows in said]
+    answers = [[row[-1]["content"] for row in rows] for rows in said]
+    assert asked[0] == asked[1]
+    assert len(asked[0]) == 300
+    assert len(set(answers[0]) | set(answers[1])) == 600
+
+
+@pytest.mark.parametrize("path", sorted((WORLD / "data").glob("*.jsonl")), ids=lambda path: path.stem)
+def test_what_models_are_tuned_on_can_be_printed(path: Path):
+    rows = read_rows(path)
+    assert len(rows) >= 240
+    assert [m["content"] for row in rows for m in row if drop(m["content"])] == []
 
 
 def test_the_cache_opens_in_under_half_a_second():
