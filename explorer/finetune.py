@@ -362,9 +362,8 @@ def _save(tuned: Any, folder: Path, base: str) -> None:
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True)
-    state = {
-        name: t.detach().to("cpu", torch.bfloat16).contiguous() for name, t in get_peft_model_state_dict(tuned).items()
-    }
+    own = get_peft_model_state_dict(tuned, save_embedding_layers=False)  # else peft looks the base up on the hub
+    state = {name: t.detach().to("cpu", torch.bfloat16).contiguous() for name, t in own.items()}
     save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
     config = copy.deepcopy(tuned.peft_config["default"])
     config.inference_mode, config.base_model_name_or_path = True, base
