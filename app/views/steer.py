@@ -31,7 +31,7 @@ from app.desk import (
 from app.direction_form import make_a_direction
 from app.dose import dose_bar, strips, under
 from app.engine import Engine
-from app.facts import markdown_text
+from app.facts import bare, markdown_text
 from app.ledger import side_effects
 from app.next_tokens import next_tokens
 from app.runs import Run
@@ -128,7 +128,7 @@ def model_picker(base: Engine, engine: Engine, now: Settings) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=key("whose")):
         st.selectbox(
             "Model", names, names.index(now.model), key=key("model"), on_change=take_model, width=260,
-            format_func=lambda name: markdown_text(titled(name), 60) if name else "Base", label_visibility="collapsed",
+            format_func=lambda name: bare(titled(name))[:60] if name else "Base", label_visibility="collapsed",
         )  # fmt: skip
         if now.model:
             waits = engine.busy and base.state == "ready"
@@ -139,10 +139,8 @@ def whose_answers(base: Engine, engine: Engine, waited: bool) -> None:
     """What a fine-tune is, and how far it is with loading."""
     if waited and not engine.busy:
         st.rerun()  # once: the clock stops
-    loading = f"{engine.warming}… " if engine.busy else ""
-    st.html(
-        f'<p class="say" role="status">{escape(loading)}fine-tuned: the unsteered answer is the tuned model\'s own</p>'
-    )
+    words = f"{engine.warming}…" if engine.busy else "fine-tuned: the unsteered answer is the tuned model's own"
+    st.html(f'<p class="say" role="status">{words}</p>')
     run = desk().run
     if engine.error and engine.error is not base.error and not (run and run.error is engine.error):
         state.show_error(engine.error)
