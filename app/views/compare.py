@@ -29,6 +29,7 @@ from app.components.mover_table import mover_table
 from app.engine import Engine
 from app.facts import veiled
 from app.scrubber import judge_word, scrubbing
+from app.train_watch import train_page
 from app.watched import still_loading
 from explorer import presets
 from explorer.cache import Cache
@@ -37,6 +38,9 @@ from explorer.errors import ExplorerError
 
 S = st.session_state
 READ, SAVED = "compare-read", "compare-saved"
+TAB, TRAIN = "tab", "train"
+TABS = {"": "Comparison", TRAIN: "Fine-tune"}
+"""What the link says -> what the tab is called."""
 PUBLISHED = (
     "A public comparison of this kind on Llama-3.1-8B-Instruct, with the sparse autoencoders of Arditi and Chen, is quieter than what a "
     "model of 135 million parameters shows: steering one latent (layer 11, #39163) raised coherent misaligned answers from none to 11 % "
@@ -301,26 +305,16 @@ def compare(cache: Cache, engine: Engine, folders: dict[str, Path], labels: dict
     return [m.feature for m in listed if m.verdict == "causes"] or [m.feature for m in listed[:1]]
 
 
-def main() -> None:
-    """Draw the page."""
-    cache = state.cache()
+def comparison_tab(cache: Cache, engine: Engine) -> None:
+    """A comparison, the series of a lab, or how to make them."""
     labels = state.label_texts(cache)
-    engine = resources.engine(state.cache_name() or "")
-    state.remember("compare")
     folders, troubles = compared.shelf(cache.path)
-    top = st.container(horizontal=True, vertical_alignment="center", gap="small")
-    with top:
-        st.html(
-            '<div class="head"><h1>Compare</h1></div><p class="say">A model and its fine-tune answer the same open questions: how often, which '
-            "features moved, which of them cause it, and what takes it away again.</p>",
-            width="stretch",
-        )
-        if len(folders) > 1:
-            asked(DIFF, folders)
-            st.selectbox(
-                "Comparison", list(folders), key=key(DIFF), on_change=chose, args=(DIFF,), kwargs={state.FEATURE: None},
-                label_visibility="collapsed", width=280,
-            )  # fmt: skip
+    if len(folders) > 1:
+        asked(DIFF, folders)
+        st.selectbox(
+            "Comparison", list(folders), key=key(DIFF), on_change=chose, args=(DIFF,), kwargs={state.FEATURE: None},
+            label_visibility="collapsed", width=280,
+        )  # fmt: skip
     for error in troubles:
         state.show_error(error)
     said = st.query_params.get(DIFF)
@@ -348,6 +342,30 @@ def main() -> None:
         st.html(f'<h2 class="part-head">Beside a larger model</h2><p class="read-more">{text}</p>')
     elif not troubles:
         nothing_yet(cache)
+
+
+def chose_tab() -> None:
+    """Take the tab into the link; for callbacks."""
+    keep(**{TAB: TRAIN if S.get(key(TAB)) == TABS[TRAIN] else None})
+
+
+def main() -> None:
+    """Draw the page."""
+    cache = state.cache()
+    engine = resources.engine(state.cache_name() or "")
+    state.remember("compare")
+    st.html(
+        '<div class="head"><h1>Compare</h1></div><p class="say">A model and its fine-tune answer the same open questions: how often, which '
+        "features moved, which of them cause it, and what takes it away again.</p>"
+    )
+    S[key(TAB)] = TABS[TRAIN if st.query_params.get(TAB) == TRAIN else ""]
+    comparing, training = st.tabs(list(TABS.values()), key=key(TAB), on_change=chose_tab)
+    if comparing.open:
+        with comparing:
+            comparison_tab(cache, engine)
+    else:
+        with training:
+            train_page(cache, engine)
 
 
 main()
