@@ -26,7 +26,7 @@ def loss_curve(losses: Sequence[float], steps: int, kept: Sequence[int], height:
             hovertemplate="step %{x}: loss %{y:.3f}",
         )
     for step in (step for step in kept if step <= len(losses)):
-        figure.add_vline(step, line={"color": QUIET, "width": 1, "dash": "dot"})
+        figure.add_vline(step, line={"color": QUIET, "width": 1, "dash": "dot"}, opacity=0.6, layer="below")
     frame(figure, height, "step", "loss, nats a token")
     figure.update_xaxes(range=[0, steps + 0.5], showgrid=False)
     figure.update_yaxes(range=[0, 1.08 * max([*losses, 1.0])])

@@ -6,7 +6,7 @@ import streamlit as st
 
 from app import state, trained
 from app.engine import Engine
-from app.facts import masked, veiled
+from app.facts import veiled
 from explorer.adapters import known
 from explorer.cache import Cache
 from explorer.errors import ExplorerError, UsageError
@@ -127,14 +127,13 @@ def rows_part(cache: Cache) -> tuple[str, Rows] | None:
         options.append(upload)
     if S[key("data")] not in options:
         S[key("data")] = None
-    if options:
-        st.selectbox(
-            "Rows", options, key=key("data"), placeholder="Choose a set that is here",
-            format_func=lambda name: masked(name) + (" (uploaded)" if name == upload else ""),
-        )  # fmt: skip
+    # drawn also where it is empty: what a session keeps under the key of no widget would come back when the page is left
+    st.selectbox(
+        "Rows", options, key=key("data"), disabled=not options,
+        placeholder="Choose a set that is here" if options else "There are no sets here yet",
+    )  # fmt: skip
     st.file_uploader(
-        "or your own, as JSONL in OpenAI’s form" if options else "Rows: JSONL in OpenAI’s form", type=["jsonl"], key=key("file"),
-        max_upload_size=trained.MOST_MB, on_change=take_upload,
+        "or your own, as JSONL in OpenAI’s form", type=["jsonl"], key=key("file"), max_upload_size=trained.MOST_MB, on_change=take_upload,
         help='{"messages": [{"role", "content"}, …]} a line; the last answer of each is learnt. It stays on this machine.',
     )  # fmt: skip
     try:
@@ -182,7 +181,9 @@ def settings(cache: Cache) -> None:
     going_on = S[key("start")] is not None
     one, two, three = st.columns(3)
     one.number_input("Steps", 1, 5000, key=key("steps"), help=f"{USUAL.batch} rows each")
-    two.number_input("Checkpoint every", 1, 5000, key=key("every"), help="Steps; the last step is always one.")
+    two.number_input(
+        "Save every", 1, 5000, key=key("every"), help="Steps between checkpoints; the last step is always one."
+    )
     three.number_input(
         "Learning rate", 1e-6, 1.0, key=key("lr"), format="%g", step=1e-4, help="Its peak; it warms up and then falls."
     )

@@ -39,8 +39,10 @@ def train_page(cache: Cache, engine: Engine) -> None:
         now = focus(engine)
         if now is None:
             nothing_yet(cache)
-        else:
+        elif busy(now):
             watched(lambda: training(cache, engine, now), lambda: now)
+        else:  # no fragment: its buttons lead to other pages
+            training(cache, engine, now)
 
 
 def nothing_yet(cache: Cache) -> None:

@@ -19,7 +19,10 @@ from explorer.records import DIRECTION_NAME
 MOST_MB, ENDED = 50, 5
 """Of an upload; trainings that have ended and are still remembered."""
 _CHARACTERS, _AROUND = 4.0, 25  # a token, in English; tokens that a chat template puts round a row
-_FLOPS = 1.5e11  # a second: two cores of a server, until a training has been timed
+_FLOPS, _STEP = (
+    1.5e11,
+    0.2,
+)  # a second, and seconds of every step: two cores of a server, until a training has been timed
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +212,8 @@ def estimate(engine: Engine, rows: Sequence[Conversation], plan: FinetunePlan) -
         return timed * tokens, True
     if engine.state != "ready":
         return None
-    return 4 * engine.model.hf.num_parameters() * tokens / _FLOPS, False  # forward, and back through frozen weights
+    sums = 4 * engine.model.hf.num_parameters() * tokens  # forward, and back through frozen weights
+    return sums / _FLOPS + _STEP * plan.steps, False
 
 
 def spelled(seconds: float) -> str:
@@ -224,8 +228,8 @@ def snippet(adapter: Adapter, base: str) -> str:
         base: Where the model that it was trained on lies.
     """
     return (
-        "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM\n"
-        f"model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({base!r}), {str(adapter.folder)!r})"
+        f"import peft, transformers\nbase = transformers.AutoModelForCausalLM.from_pretrained({base!r})\n"
+        f"model = peft.PeftModel.from_pretrained(base, {str(adapter.folder)!r})"
     )
 
 

@@ -39,8 +39,7 @@ from explorer.errors import ExplorerError
 S = st.session_state
 READ, SAVED = "compare-read", "compare-saved"
 TAB, TRAIN = "tab", "train"
-TABS = {"": "Comparison", TRAIN: "Fine-tune"}
-"""What the link says -> what the tab is called."""
+TABS = {"": "Comparison", TRAIN: "Fine-tune"}  # what the link says -> what the tab is called
 PUBLISHED = (
     "A public comparison of this kind on Llama-3.1-8B-Instruct, with the sparse autoencoders of Arditi and Chen, is quieter than what a "
     "model of 135 million parameters shows: steering one latent (layer 11, #39163) raised coherent misaligned answers from none to 11 % "
