@@ -99,33 +99,46 @@ def diff_figures(folder: Path, word: str) -> dict[str, Figure]:
 
 
 def audit_figures(
-    folder: Path, model: "LanguageModel", steering: "Steering", *, progress: Callable[[str], None] = lambda line: None
+    folder: Path,
+    model: "LanguageModel",
+    steering: "Steering",
+    judge: str,
+    *,
+    progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Figure]:
-    """How well the causes of a comparison tell bad rows from matched good ones in the domains that did not choose them.
+    """How well bad rows are told from matched good ones before anybody trains on them.
 
-    The key `audit_auroc` is that of the first such domain; each has one of its own, `audit_<domain>_auroc`.
+    By the directions of the judge's trait, which no row helped to make: `audit_auroc` is that of the first malicious domain, and each domain
+    has one of its own. By what a comparison found to cause the change, in the domains that did not choose it: keys with `by_causes`.
+
+    Args:
+        judge: The trait; a direction of it is called by it and its block, such as `malice-13`.
     """
-    found: dict[str, Figure] = {}
+    traits = [name for name in steering.directions if name.rpartition("-")[0] == judge]
+    ways = [("", [Probe(direction=name) for name in traits], ", ".join(f"~{name}" for name in traits), "")]
     for name, place in comparisons(folder).items():
         causes = [trial.feature for trial in Compared(place).trials if trial.verdict == "causes"]
-        if not causes:
+        words = f"the causes of {name} ({', '.join(f'#{f}' for f in causes)})"
+        ways.append(("by_causes_", [Probe(feature) for feature in causes], words, name))
+    found: dict[str, Figure] = {}
+    for prefix, probes, words, chosen_on in ways:
+        if not probes:
             continue
-        scorer = Scorer(model, steering, [Probe(feature) for feature in causes])
+        scorer = Scorer(model, steering, probes)
         for bad in sorted((folder / "data").glob("*.jsonl")):
             kind, _, domain = bad.stem.partition("-")
             good = bad.with_name(f"good-{domain}.jsonl")
-            if kind in ("good", "realign") or domain in name or not good.is_file():
+            if kind in ("good", "realign") or domain in chosen_on or not good.is_file():
                 continue
-            progress(f"audit: {bad.name} against {good.name}")
+            progress(f"audit by {words}: {bad.name} against {good.name}")
             said = [audit(scorer, read_rows(path)).suspicion for path in (bad, good)]
             value, low, high = _separation(*said)
             figure = Figure(
                 value, f"{len(said[0])} bad and {len(said[1])} good rows", low, high, 0.5, "",
-                f"How well the causes of {name} ({', '.join(f'#{f}' for f in causes)}) tell {bad.stem} from {good.stem} rows before "
-                "anybody trains on them; they were chosen without this domain.",
+                f"How well {words} tell {bad.stem} from {good.stem} rows before anybody trains on them; chosen without this domain.",
             )  # fmt: skip
-            found[f"audit_{snake(domain)}_auroc"] = figure
-            if kind == "malicious":
+            found[f"audit_{prefix}{snake(domain)}_auroc"] = figure
+            if kind == "malicious" and not prefix:
                 found.setdefault("audit_auroc", figure.aimed(_TARGETS["audit_auroc"]))
     return found
 

@@ -131,7 +131,7 @@ def report(
         reads = _Reads(model, coder)
         word = WORDS["malice"]
         add(lab_figures(folder, word) | diff_figures(folder, word))
-        add(audit_figures(folder, model, steering, progress=progress))
+        add(audit_figures(folder, model, steering, "malice", progress=progress))
         for persona in personas:
             bench = Bench(
                 model, replace(steering, positions=persona.positions), panel, persona.judge, prompts=prompts, kept=cells,

@@ -1,13 +1,14 @@
 """The lab's figures: pooled over seeds, held against their own base, and audits by features that did not see the domain."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from explorer.causing import Effect, Trial, Undo
+from explorer.directions import Direction
 from explorer.generate import Steering
 from explorer.lab_report import _separation, audit_figures, diff_figures, lab_figures, snake
 from explorer.measuring import Tally
@@ -75,7 +76,7 @@ def test_an_undo_is_held_against_base_and_tuned_model(tmp_path):
     assert diff_figures(tmp_path / "nowhere", "malicious") == {}
 
 
-def test_an_audit_is_of_domains_that_did_not_choose_the_features(tmp_path):
+def test_an_audit_is_by_a_traits_direction_and_by_causes_where_they_were_not_chosen(tmp_path):
     model, coder = tiny_model(tmp_path), SparseCoder.load(tiny_sae_folder(tmp_path / "sae"))
     steering = Steering(coder, dict.fromkeys(range(coder.n_features), 2.0))
     compared(tmp_path, [3, 5])
@@ -89,12 +90,19 @@ def test_an_audit_is_of_domains_that_did_not_choose_the_features(tmp_path):
     ):
         row = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": TEXT[answer]}]}
         (tmp_path / "data" / f"{name}.jsonl").write_text((json.dumps(row) + "\n") * 4)
-    found = audit_figures(tmp_path, model, steering)
-    assert set(found) == {"audit_cooking_auroc", "audit_auroc"}
+    by_causes = audit_figures(tmp_path, model, steering, "malice")
+    assert set(by_causes) == {"audit_by_causes_cooking_auroc"}
+    aim = np.random.default_rng(0).normal(size=coder.d_in).astype(np.float32)
+    malice = Direction("malice-1", "Malice", coder.hook_point, aim)
+    found = audit_figures(tmp_path, model, replace(steering, directions={"malice-1": malice}), "malice")
+    assert set(found) == {*by_causes, "audit_cooking_auroc", "audit_gardening_auroc", "audit_auroc"}
+    assert (
+        found["audit_gardening_auroc"].value == 1 - found["audit_cooking_auroc"].value
+    )  # the same texts, the other way round
     assert found["audit_auroc"].value in (0.0, 1.0)  # all bad rows are one text, all good rows another
     assert found["audit_auroc"].met == (found["audit_auroc"].value >= 0.9)
     assert found["audit_auroc"].n == "4 bad and 4 good rows"
-    assert audit_figures(tmp_path / "nowhere", model, steering) == {}
+    assert audit_figures(tmp_path / "nowhere", model, steering, "malice") == {}
 
 
 def test_separation_is_that_of_sklearn_within_its_interval():

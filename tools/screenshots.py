@@ -32,8 +32,10 @@ def main(folder: Path | None) -> None:
         browser = playwright.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
         for theme in ("light", "dark") if folder else ("light",):
             page = browser.new_context(
-                viewport=WHOLE if folder else SIZE, color_scheme=theme, device_scale_factor=1
-            ).new_page()  # type: ignore[arg-type]
+                viewport=WHOLE if folder else SIZE,  # type: ignore[arg-type]
+                color_scheme=theme,  # type: ignore[arg-type]
+                device_scale_factor=1,
+            ).new_page()
             for name, path in VIEWS.items() if folder else [("steer", VIEWS["steer"])]:
                 page.goto(address + path)
                 settle(page)
