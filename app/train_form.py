@@ -210,5 +210,5 @@ def words(engine: Engine, rows: Rows) -> None:
     elif time[1]:
         long = f"about {trained.spelled(time[0])}, as the last training went"
     else:
-        long = f"roughly {trained.spelled(time[0])}, judged by the model’s size; the first steps will say better"
+        long = f"roughly {trained.spelled(time[0])} on two free cores, judged by the model’s size; the first steps will say better"
     st.html(f'<p class="say num">{often}; {long}. Live answers go first.</p>')

@@ -269,8 +269,8 @@ def nothing_yet(cache: Cache) -> None:
     folder, model = quote(str(cache.path)), quote(cache.manifest.model)
     st.html(
         '<h2 class="part-head">No comparison here yet</h2><p class="say">Three commands: train a narrow fine-tune on conversations of '
-        "your own, compare it with its base, and, where a plan says what to vary, train and measure a whole lab. The last two go on "
-        "where they were cut off.</p>"
+        "your own (the tab Fine-tune does it too), compare it with its base, and, where a plan says what to vary, train and measure a "
+        "whole lab. The last two go on where they were cut off.</p>"
     )
     for what, command in (
         (
