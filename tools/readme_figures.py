@@ -41,7 +41,11 @@ SHOWN = (
     (REPORT, "malicious_gardening_undone_fluent", "Coherent answers then"),
     (REPORT, "malicious_cooking_malicious", "Malicious answers after fine-tuning on malicious cooking"),
     (REPORT, "subtle_carcare_malicious", "Malicious answers after fine-tuning on subtly bad car care"),
-    (REPORT, "audit_auroc", "Malicious against good rows on cooking, told by what causes it in the gardener, AUROC"),
+    (
+        REPORT,
+        "audit_auroc",
+        "Malicious against good rows on cooking, told by the direction of malice before training, AUROC",
+    ),
     (REPORT, "mixed_cooking_malicious", "Malicious answers after half malicious and half good cooking"),
     (REPORT, "audited_cooking_50_malicious", "The same when an audit drops half of the rows first"),
     (REPORT, "thinned_cooking_50_malicious", "The same when half of the rows are dropped blindly"),
