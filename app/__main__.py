@@ -17,5 +17,5 @@ def _preload() -> None:
 
 if __name__ == "__main__":
     threading.Thread(target=_preload, daemon=True).start()
-    sys.argv = ["streamlit", "run", str(Path(__file__).with_name("main.py")), *sys.argv[1:]]
+    sys.argv = ["streamlit", "run", str(Path(__file__).with_name("server.py")), *sys.argv[1:]]
     sys.exit(cli.main())

@@ -93,7 +93,10 @@ def ranking(name: str, found: "Audit") -> None:
     usual = monitored.threshold_of(there)
     line = min(max(float(S.get(LINE, usual)), low), high)
     kept = found.kept(line)
-    st.html(f'<p class="sec">{veiled(name)}: mean score of the answers over what is looked for</p>')
+    st.html(
+        f'<p class="sec">{veiled(name)}: mean score of the answers over what is looked for</p>'
+        '<p class="say">Each bar counts rows by their score, on a log scale; those from the teal line on are dropped and orange.</p>'
+    )
     st.plotly_chart(
         score_charts.score_histogram(there, (low, high), line, "rows", flagged="dropped"), config=charts.CONFIG, key=key("audit-histogram"),
         alt=f"Histogram of the rows' scores, with the line at {line:.3f}",

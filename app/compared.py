@@ -1,7 +1,5 @@
 """Comparisons and lab results as a page shows them: what moved, in two orders, and models along a series. No Streamlit here."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -9,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from explorer.causing import Trial
-from explorer.comparing import FOLDER, MANIFEST, Compared, undo_preset
+from explorer.comparing import DAMAGE, FOLDER, MANIFEST, Compared, undo_preset, whole
 from explorer.dosing import Rate
-from explorer.errors import CacheError, ExplorerError, RecipeError
+from explorer.errors import ExplorerError, RecipeError
 from explorer.experiments import MEANS, RESULTS, Measured, Results
 from explorer.measuring import Tally
 from explorer.presets import Preset
@@ -34,7 +32,6 @@ VERDICTS: dict[str, str] = {
 }
 UNTESTED = 6
 """The largest rises of a reading that nobody has tested are listed too, so many."""
-_DAMAGE = (KeyError, TypeError, AttributeError, ValueError, IndexError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,17 +127,6 @@ def opened(folder: Path) -> Compared:
     return found
 
 
-@contextmanager
-def whole(path: Path) -> Iterator[None]:
-    """A context in which a file that holds something else is a `CacheError`."""
-    try:
-        yield
-    except _DAMAGE as error:
-        raise CacheError(
-            f"{path} is not as it was written ({type(error).__name__}: {error})", do="Make the comparison again"
-        ) from error
-
-
 @lru_cache(maxsize=32)
 def ranked(found: Compared, source: str, kind: str) -> tuple[Mover, ...]:
     """The tested features and the largest rises that nobody tested, in the order of their change."""
@@ -225,7 +211,7 @@ class Lab:
             self.lines = {
                 str(said["name"]): line for said in self.results.series if (line := _line(said, models)).points
             }
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise RecipeError(
                 f"{folder / RESULTS} is not as it was written ({type(error).__name__}: {error})", do="Run the lab again"
             ) from error
@@ -249,7 +235,7 @@ class Lab:
                 values = [means[0][feature] for m in point.models if (means := self.results.means(m.model)) is not None]
                 if values:
                     found.append((point.x, [float(v) for v in values]))
-        except (SafetensorError, OSError, *_DAMAGE) as error:
+        except (SafetensorError, OSError, *DAMAGE) as error:
             raise RecipeError(f"{self._folder / MEANS} cannot be read ({error})", do="Run the lab again") from error
         return found
 

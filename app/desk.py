@@ -4,13 +4,10 @@ Each callback makes new settings of those in view, writes them into the link, an
 the link says: the one that a browser sends may be older than what a callback has just written.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import wraps
-from typing import ParamSpec
 
 import streamlit as st
-from streamlit.runtime.scriptrunner import RerunException
 
 from app import resources, settings, state
 from app.engine import Engine
@@ -23,7 +20,6 @@ from explorer.records import Edit
 S = st.session_state
 DESK, NOW = "steer-desk", "steer-now"
 TURNS, HISTORY = "steer-turns", "steer-history"
-P = ParamSpec("P")
 
 
 @dataclass(slots=True)
@@ -47,20 +43,6 @@ class Desk:
 
 def desk() -> Desk:
     return S.setdefault(DESK, Desk())
-
-
-def whole(callback: Callable[P, None]) -> Callable[P, None]:
-    """A callback that another request cut short is called once more, and the request is served after it."""
-
-    @wraps(callback)
-    def call(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            callback(*args, **kwargs)
-        except RerunException:
-            callback(*args, **kwargs)
-            raise
-
-    return call
 
 
 def key(*parts: object) -> str:
@@ -93,7 +75,7 @@ def question(now: Settings) -> Question:
     """What a run would be asked now."""
     return Question(
         now.prompt, now.system, now.edits, now.positions, now.sampling, turns(), now.shared, now.controls,
-        model=now.model,
+        now.plain, now.model,
     )  # fmt: skip
 
 
@@ -156,24 +138,21 @@ def keep(new: Settings, *, run: bool = False) -> None:
     _tell(held)
 
 
-@whole
 def typed(*, run: bool = False) -> None:
     """The texts, numbers and switches as they stand in their boxes."""
     now: Settings = S[NOW]
     numbers = {name: S.get(key(name)) for name in BOUNDS}
     sampling = replace(now.sampling, **{n: v for n, v in numbers.items() if v is not None})
-    others = {name: S.get(key(name)) for name in ("prompt", "system", "positions", "shared", "controls")}
+    others = {name: S.get(key(name)) for name in ("prompt", "system", "positions", "shared", "controls", "plain")}
     keep(replace(now, sampling=sampling, **{n: t for n, t in others.items() if t is not None}), run=run)
 
 
-@whole
 def take_model() -> None:
     """The model that was chosen, asked at once; a conversation with another one is not its own."""
     S.pop(TURNS, None)
     keep(replace(S[NOW], model=S.get(key("model")) or ""), run=True)
 
 
-@whole
 def moved(target: str) -> None:
     """The slider of a feature or direction as it stands."""
 
@@ -188,7 +167,6 @@ def moved(target: str) -> None:
     keep(replace(S[NOW], sliders=tuple(read(s) for s in S[NOW].sliders)), run=True)
 
 
-@whole
 def take_question() -> None:
     """The ready question that was chosen, asked at once."""
     if chosen := S.get(key("question")):
@@ -196,34 +174,29 @@ def take_question() -> None:
         S[key("question")] = None
 
 
-@whole
 def take_persona(known: Sequence[Preset]) -> None:
     """The persona that was chosen, asked its own question."""
     if chosen := next((p for p in known if p.name == S.get(key("persona"))), None):
         keep(S[NOW].with_preset(chosen), run=True)
 
 
-@whole
 def scale(strength: float) -> None:
     """The strongest slider to `strength`, the others in proportion."""
     keep(S[NOW].scaled(strength), run=True)
 
 
-@whole
 def add(target: int | str) -> None:
     """A slider for a feature or direction."""
     S[key("find")] = ""
     keep(S[NOW].adding(target), run=True)
 
 
-@whole
 def take_away(target: str) -> None:
     """No slider for it any more."""
     new = S[NOW].without(target)
     keep(new, run=bool(new.sliders))
 
 
-@whole
 def stop() -> None:
     """End the run in view; its text stays."""
     held = desk()
@@ -235,7 +208,6 @@ def stop() -> None:
 # --- the conversation
 
 
-@whole
 def go_on() -> None:
     """Ask what was typed, after the answers in view."""
     said, run = (S.get(key("next")) or "").strip(), desk().run
@@ -244,7 +216,6 @@ def go_on() -> None:
         keep(replace(S[NOW], prompt=said[: settings.LONGEST_PROMPT]), run=True)
 
 
-@whole
 def back_to(turn: int, *, run: bool) -> None:
     """The conversation as it was when a turn was asked: to ask it again now, or to write it otherwise first."""
     asked = question(S[NOW]).back_to(turn)
@@ -252,20 +223,24 @@ def back_to(turn: int, *, run: bool) -> None:
     keep(replace(S[NOW], prompt=asked.prompt), run=run)
 
 
-@whole
 def start_over() -> None:
     """No earlier turns; the prompt stays."""
     S.pop(TURNS, None)
 
 
+def begin_anew(first: Settings) -> None:
+    """The page as it is on a first visit, to be run."""
+    S.pop(TURNS, None)
+    keep(first)
+
+
 # --- earlier runs
 
 
-@whole
 def load(record: Record, *, run: bool) -> None:
     """The settings and the conversation of an earlier run."""
     asked = record.question
     S[TURNS] = asked.turns
     sliders = tuple(Slider(edit) for edit in asked.edits)
-    texts = asked.prompt, asked.system
-    keep(Settings(sliders, *texts, asked.positions, asked.sampling, asked.shared, asked.controls, asked.model), run=run)
+    switches = asked.shared, asked.controls, asked.model, asked.plain
+    keep(Settings(sliders, asked.prompt, asked.system, asked.positions, asked.sampling, *switches), run=run)

@@ -18,16 +18,20 @@ from app.workbench import Choices, Moved, Reading
 from explorer import adapters, directions
 from explorer.cache import Cache
 from explorer.directions import Direction
-from explorer.errors import ModelError
 from explorer.records import Document, Edit, Sampling
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from app.sweeps import Sweep
     from app.tuned import Tuned
     from explorer.adapters import Adapter
+    from explorer.contrast import Contrast
     from explorer.dosing import Cell, Control
     from explorer.embedding import Embeds
     from explorer.generate import Steering
+    from explorer.inspecting import Inspected
+    from explorer.meaning import Meanings
     from explorer.model import LanguageModel
     from explorer.sae import SparseCoder
     from explorer.text import Vocabulary
@@ -56,6 +60,7 @@ class Engine(Loader):
         self.adapter: Adapter | None = None
         self.adapter_fingerprint = ""
         self.fitting = threading.Lock()
+        self._meanings: Meanings | None = None
         self._tuned: dict[tuple[str, str], Tuned] = {}
         self._kept: list[Tuned] = []
 
@@ -211,14 +216,58 @@ class Engine(Loader):
         Raises:
             ExplorerError: If the model cannot be loaded, or the text is empty or too long.
         """
-        from app.workbench import read
+        from explorer.inspecting import read
 
         loaded = self._need()
-        document = self._fitting(self._document(messages))
+        document = self._document(messages)
         if not document.tokens:
             return Reading((), (), ())
         acts, scored = read(loaded.model, loaded.coder, document, self._sink_norm)
         return Reading(document.tokens, tuple(acts[:, feature].cpu().tolist()), scored)
+
+    def inspect(self, messages: Prompt) -> "Inspected":
+        """Every activation of every feature on somebody's own text.
+
+        Raises:
+            ExplorerError: If the model cannot be loaded, or the text is too long.
+        """
+        from explorer.inspecting import inspect
+
+        loaded = self._need()
+        return inspect(loaded.model, loaded.coder, self._document(messages), self._sink_norm)
+
+    def contrast(self, left: Sequence[Prompt], right: Sequence[Prompt], how: str, job: Job) -> "Contrast":
+        """Which features tell the left texts from the right ones; `job` is told the progress and may stop it.
+
+        Args:
+            how: One of `explorer.contrast.POOLS`.
+        """
+        from explorer.contrast import Contrast, contrast, pooled
+
+        sides: list[list[Inspected]] = [[], []]
+        for side, texts in zip(sides, (left, right), strict=True):
+            for text in texts:
+                if job.should_stop():
+                    break
+                side.append(self.inspect(text))
+                job.progress = (len(sides[0]) + len(sides[1])) / (len(left) + len(right)) * 0.9
+        if job.should_stop():
+            return Contrast((), float("nan"), len(sides[0]), len(sides[1]))
+        return contrast(*(pooled(side, how) for side in sides), should_stop=job.should_stop)
+
+    def nearness(self, query: str, labels: Mapping[int, str]) -> "np.ndarray":
+        """How near each feature is to the meaning of a query, `[n_features]`; the language model is not needed.
+
+        Raises:
+            ExplorerError: If there are no vectors of the cache's texts, or the embedder cannot be loaded.
+        """
+        from explorer.meaning import Meanings
+
+        embedder = self.embedder()
+        with self._guard:
+            if self._meanings is None:
+                self._meanings = Meanings(self.cache, embedder)
+        return self._meanings.nearness(query, labels)
 
     def directions(self) -> dict[str, Direction]:
         """Name -> direction, those of the cache and the user's own."""
@@ -345,21 +394,8 @@ class Engine(Loader):
         """A conversation with its answer, and the token at which the answer begins."""
         start = len(self._document(messages, answer=True).tokens)
         if isinstance(messages, str):
-            return self._fitting(self._document(messages + answer)), start
-        return self._fitting(self._document([*messages, {"role": "assistant", "content": answer}])), start
-
-    def _fitting(self, document: Document) -> Document:
-        """`document`, if the model can read it at once.
-
-        Raises:
-            ModelError: If it is too long.
-        """
-        most = self._need().model.max_length
-        if len(document.tokens) > most:
-            raise ModelError(
-                f"The text has {len(document.tokens):,} tokens", expected=f"at most {most:,}", do="Shorten it"
-            )
-        return document
+            return self._document(messages + answer), start
+        return self._document([*messages, {"role": "assistant", "content": answer}]), start
 
 
 def _pieces(

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Collection
 from html import escape
 
 from explorer.cache import Cache
@@ -57,11 +58,12 @@ def number(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 100 else f"{value:,.0f}"
 
 
-def logit_effects(cache: Cache, feature: Feature, rows: int = 10) -> str:
+def logit_effects(cache: Cache, feature: Feature, rows: int = 10, *, shared: Collection[int] = ()) -> str:
     """The tokens that a feature promotes and suppresses, side by side, as HTML.
 
     Args:
         rows: At most so many of each.
+        shared: Tokens to mark where they are promoted.
     """
     sides = ((feature.promoted[:rows], "pos", "+"), (feature.suppressed[:rows], "neg", "−"))
     cells = []
@@ -72,8 +74,9 @@ def logit_effects(cache: Cache, feature: Feature, rows: int = 10) -> str:
                 continue
             token, logit = effects[at]
             piece = cache.vocabulary.piece(token)
+            mark = ' class="shared"' if token in shared and tone == "pos" else ""
             cells.append(
-                f'<div><code title="“{escape(masked(piece))}”, token {token}">{veiled(piece)}</code>'
+                f'<div><code{mark} title="“{escape(masked(piece))}”, token {token}">{veiled(piece)}</code>'
                 f'<span class="{tone}">{sign}{abs(logit):.2f}</span></div>'
             )
     return f'<div class="logit num">{"".join(cells)}</div>' if cells else ""

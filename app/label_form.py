@@ -3,10 +3,10 @@
 Every box saves as it is left. The boxes show the label in the store; what could not be saved stays in them until it is.
 """
 
-import getpass
 import time
 import zoneinfo
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from html import escape
 
@@ -15,8 +15,11 @@ import streamlit as st
 from app import resources
 from app.components.browser import NAME_COOKIE, browser, decoded
 from app.facts import veiled
+from explorer.cache import Cache
 from explorer.errors import ExplorerError
-from explorer.labels import BUNDLED, CONFIDENCES, LIMITS, Label
+from explorer.evidence_lock import Evidence, changed, confirms, seen
+from explorer.labels import BUNDLED, CONFIDENCES, LIMITS, Label, machine_user
+from explorer.records import Example
 
 AUTHOR = "label-author"
 OWN = "label-own"
@@ -40,16 +43,8 @@ class Keys:
 def author() -> str:
     """Who labels here: the name typed in this browser, else the system's user, else "me"."""
     if AUTHOR not in st.session_state:
-        st.session_state[AUTHOR] = decoded(st.context.cookies.get(NAME_COOKIE, "")) or _system_user()
+        st.session_state[AUTHOR] = decoded(st.context.cookies.get(NAME_COOKIE, "")) or machine_user()
     return st.session_state[AUTHOR]
-
-
-def _system_user() -> str:
-    try:
-        name = getpass.getuser()
-    except (OSError, KeyError, ImportError):  # a container without a user table
-        return "me"
-    return "me" if name in {"root", "nobody", "", BUNDLED} else name
 
 
 def name_field() -> None:
@@ -82,7 +77,14 @@ def clock(moment: datetime | None) -> str:
 
 
 def label_form(
-    sae: str, feature: int, *, place: str = "feature", undo: bool = True, blind: bool = False
+    sae: str,
+    feature: int,
+    *,
+    place: str = "feature",
+    undo: bool = True,
+    blind: bool = False,
+    rests: tuple[Cache, Sequence[Example]] | None = None,
+    letters: tuple[str, str, str] | None = None,
 ) -> Label | None:
     """Draw label, confidence and note of a feature; each saves as it is left.
 
@@ -92,10 +94,14 @@ def label_form(
         place: Names the page, so that two pages do not share widgets.
         undo: Draw an Undo button.
         blind: Do not tell what people have said so far.
+        rests: The cache, and the examples in view: what a label that is saved here rests on.
+        letters: Keys of three buttons: a flagged label still holds; of two people's words take theirs, or keep mine.
     Returns:
         The label as it is in the store, or the bundled one.
     """
     keys, state = Keys(place, sae, feature), st.session_state
+    holds, other, own = letters or (None, None, None)
+    state[keys.evidence] = seen(*rests).to_json() if rests and rests[1] else ""
     if keys.text not in state and (unsaved := state.get(keys.unsaved)):
         state[keys.text], state[keys.note], state[keys.sure] = unsaved  # Streamlit forgets boxes that are out of view
     try:
@@ -117,7 +123,7 @@ def label_form(
         max_chars=LIMITS["label"],
         on_change=_left,
         args=(keys,),
-        placeholder="What makes it fire, in a few words",
+        placeholder="What makes it fire?",
         autocomplete="off",
     )
     st.segmented_control(
@@ -149,7 +155,9 @@ def label_form(
             _history_menu(keys, history)
         if undo and history and history[-1].empty is False:
             st.button("Undo", key=keys.undo, on_click=_undo, args=(keys,), type="tertiary")
-    _conflict(keys)
+    if shown and rests and (moved := changed(shown.evidence, rests[0], feature)):
+        _look_again(keys, moved, seen(*rests), holds)
+    _conflict(keys, other, own)
     return shown
 
 
@@ -170,23 +178,47 @@ def save(keys: Keys) -> bool:
     if said == state.get(keys.filled):
         state[keys.trouble] = state[keys.unsaved] = None
         return True
-    # Streamlit may end this callback at any look into the state; a change of one's own must be known as such even then.
-    seen, own = state.get(keys.seen), state.setdefault(OWN, set())
     try:
-        store = resources.labels()
-        history = store.history(keys.sae, keys.feature)
-        saved = store.put(keys.sae, keys.feature, said[0], said[1], said[2], author=author())
+        saved, theirs = _lay(keys, state.get(keys.evidence, ""))
     except ExplorerError as error:
         state[keys.trouble], state[keys.unsaved] = error, said
         return False
-    own.add(saved.id)
-    newest = history[-1] if history else None
-    unseen = newest is not None and newest.id not in {seen, *own} and _content(newest) != _content(saved)
-    state[keys.theirs] = newest if unseen else None
+    state[OWN].add(saved.id)
+    state[keys.theirs] = theirs
     state[keys.seen], state[keys.filled] = saved.id, said
     state[keys.trouble] = state[keys.unsaved] = None
     state.setdefault(DONE, []).append((keys.sae, keys.feature))
     return True
+
+
+def _confirm(keys: Keys, evidence: Evidence) -> None:
+    """Say that somebody looked again and the label still holds: one more change, which rests on what is in view now.
+
+    Args:
+        evidence: What is in view.
+    """
+    state = st.session_state
+    if _boxes(keys) != state.get(keys.filled):  # new words rest on what is in view anyway
+        save(keys)
+        return
+    try:
+        saved, theirs = _lay(keys, replace(evidence, again=True).to_json())
+    except ExplorerError as error:
+        state[keys.unheld] = error
+        return
+    if theirs:
+        state[keys.theirs] = theirs
+    state[keys.unheld], state[keys.seen] = None, saved.id
+    if saved.id not in state[OWN]:  # pressed twice, it is there once
+        state[OWN].add(saved.id)
+        state.setdefault(DONE, []).append((keys.sae, keys.feature))
+
+
+def _lay(keys: Keys, evidence: str) -> tuple[Label, Label | None]:
+    """Store what the boxes say over what this session knows of; see `LabelStore.lay`."""
+    label = Label(keys.sae, keys.feature, *_boxes(keys), author=author(), evidence=evidence)
+    known = st.session_state.setdefault(OWN, set())
+    return resources.labels().lay(label, {st.session_state.get(keys.seen), *known})
 
 
 def undo_change(keys: Keys) -> bool:
@@ -229,9 +261,21 @@ def _fill(keys: Keys, shown: Label | None, history: list[Label]) -> None:
     state[keys.filled], state[keys.seen] = _boxes(keys), newest
 
 
+def _look_again(keys: Keys, moved: str, evidence: Evidence, shortcut: str | None) -> None:
+    """The label's evidence has changed: say so, and let the person say that it still holds."""
+    with st.container(border=True, key=keys.look):
+        st.html(f'<div class="say" role="note"><b>Look again:</b> {escape(moved)}.</div>')
+        if error := st.session_state.get(keys.unheld):
+            _complain(error)
+        st.button(
+            "It still holds", key=keys.holds, shortcut=shortcut, on_click=_confirm, args=(keys, evidence),
+            help="You have looked at the examples that are here now: the label rests on them, as it stands.",
+        )  # fmt: skip
+
+
 def _said(shown: Label | None, history: list[Label]) -> str:
     if history and not (history[-1].empty and shown):
-        what = "taken back" if history[-1].empty else "saved"
+        what = "taken back" if history[-1].empty else "confirmed" if confirms(history[-1]) else "saved"
         return f"{what} <b>{clock(history[-1].created_at)}</b> by {escape(history[-1].author)}"
     return "came with the cache" if shown else "no label yet"
 
@@ -243,6 +287,8 @@ def _history_menu(keys: Keys, history: list[Label]) -> None:
             sure = f" · {CONFIDENCES[change.confidence]}" if change.confidence else ""
             text = veiled(change.label) if change.label else "<i>no label</i>"
             note = f'<div class="dim">{veiled(change.note)}</div>' if change.note else ""
+            if confirms(change):
+                text, note = f"looked again, it still holds: {text}", ""
             lines.append(
                 f'<div style="padding:.3rem 0"><b>{text}</b>{note}'
                 f'<div class="dim num">{clock(change.created_at)} · {escape(change.author)}{sure}</div></div>'
@@ -250,7 +296,7 @@ def _history_menu(keys: Keys, history: list[Label]) -> None:
         st.html(f'<div style="min-width:18rem;overflow-wrap:anywhere">{"".join(lines)}</div>')
 
 
-def _conflict(keys: Keys) -> None:
+def _conflict(keys: Keys, other: str | None, own: str | None) -> None:
     """Two people wrote at the same time: say so, and let this one choose."""
     theirs: Label | None = st.session_state.get(keys.theirs)
     if theirs is None:
@@ -272,8 +318,8 @@ def _conflict(keys: Keys) -> None:
             "writing. Both are kept; yours is the label now.</div>"
         )
         with st.container(horizontal=True):
-            st.button("Take theirs", key=keys.take, on_click=take)
-            st.button("Keep mine", key=keys.keep, on_click=keep)
+            st.button("Take theirs", key=keys.take, shortcut=other, on_click=take)
+            st.button("Keep mine", key=keys.keep, shortcut=own, on_click=keep)
 
 
 def _complain(error: ExplorerError) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from explorer.cache import Cache
-from explorer.errors import ExplorerError, ModelError, SaeError
+from explorer.errors import ExplorerError, ModelError
 
 if TYPE_CHECKING:
     from explorer.embedding import Embeds
@@ -61,6 +61,7 @@ class Loader:
         self._load, self._embed = load or load_pair, embed or load_embedder
         self._judging = load is None or embed is not None
         self._panel: Panel | None = None
+        self._embedder: Embeds | None = None
         self._embedding = threading.Lock()
         self._guard = threading.Lock()
         self._settled = threading.Event()
@@ -188,10 +189,22 @@ class Loader:
         from explorer.judging import Panel
 
         model = self._need().model
+        embedder = self.embedder()
         with self._embedding:
             if self._panel is None:
-                self._panel = Panel(model, self._embed())
+                self._panel = Panel(model, embedder)
             return self._panel
+
+    def embedder(self) -> "Embeds":
+        """What turns sentences into vectors; it needs no language model.
+
+        Raises:
+            ExplorerError: If it cannot be loaded.
+        """
+        with self._embedding:
+            if self._embedder is None:
+                self._embedder = self._embed()
+            return self._embedder
 
     def judges(self) -> tuple[str, ...]:
         """Names of the judges that are asked without being told to: those that cost nothing."""
@@ -215,28 +228,12 @@ def load_pair(cache: Cache) -> "tuple[LanguageModel, SparseCoder]":
     """Load the model and the SAE that a cache was made with.
 
     Raises:
-        ModelError: If the model is not here, or is not the one the cache was made with.
-        SaeError: The same of the SAE.
+        ModelError, SaeError: If one cannot be loaded, or the cache was made from files without weights.
+        CacheError: If it is not the one the cache was made with.
     """
-    from explorer.model import LanguageModel
-    from explorer.sae import SparseCoder
+    from explorer import live
 
-    manifest = cache.manifest
-    model = LanguageModel.load(
-        manifest.model, device=os.environ.get(DEVICE_VARIABLE, "auto"), dtype=os.environ.get(DTYPE_VARIABLE, "auto")
-    )
-    if model.fingerprint != manifest.model_fingerprint:
-        raise ModelError(
-            f"{manifest.model} on this machine has the fingerprint {model.fingerprint[:12]}",
-            expected=f"{manifest.model_fingerprint[:12]}, which the cache {cache.name} was made with",
-            do="Fetch that model, or build the cache again with this one",
-        )
-    coder = SparseCoder.load(cache.sae_folder or manifest.sae, device=str(model.device), hook_point=manifest.hook_point)
-    if coder.fingerprint != manifest.sae_fingerprint:
-        raise SaeError(
-            f"The SAE at {coder.source} has the fingerprint {coder.fingerprint[:12]}",
-            expected=f"{manifest.sae_fingerprint[:12]}, which the cache {cache.name} was made with",
-            do="Use that SAE, or build the cache again with this one",
-        )
+    device, dtype = (os.environ.get(name, "auto") for name in (DEVICE_VARIABLE, DTYPE_VARIABLE))
+    model, coder = live.load_pair(cache, device=device, dtype=dtype)
     model.vocabulary  # noqa: B018 - made here, so that the first answer need not wait for it
     return model, coder

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import resources, state
+from app import presses, resources, state
+from app.cache_picker import cache_picker
 from app.components.commands import commands
 from explorer.errors import ExplorerError
 
@@ -21,14 +22,18 @@ class Page:
     Args:
         title: Its name in the top bar.
         url: Its path; the first page answers at "/" only.
+        about: What it is for, in a sentence, for the sheet that `?` opens.
         keys: (key, what it does), for the key sheet.
         search: Whether it has a search box, which `/` goes to.
+        hidden: Reached from other pages only; the top bar does not name it.
     """
 
     title: str
     url: str
+    about: str
     keys: tuple[tuple[str, str], ...] = ()
     search: bool = False
+    hidden: bool = False
 
     @property
     def view(self) -> Path:
@@ -37,27 +42,108 @@ class Page:
 
 _STEPS = (("J", "next feature"), ("K", "previous feature"), ("X", "random feature"))
 _TOKENS = (("↑ ↓", "example"), ("← →", "token"), ("Enter", "pin the token"), ("Space", "whole window"), ("Y", "copy"))
-_LABELS = (("J K", "next, previous"), ("N", "not interpretable"), ("U", "undo"), ("E", "edit the label"))
+_LABELS = (
+    ("1 2 3", "a guess, likely, sure"), ("J K", "next, previous"), ("N", "not interpretable"), ("U", "undo"),
+    ("H", "a flagged label still holds"), ("O M", "of two people's words: the other's, mine"), ("E", "edit the label"),
+    ("T", "test my label"), ("Y N B", "in a test: fires, does not, back"),
+)  # fmt: skip
 _ROWS = (("↑ ↓", "row"), ("Enter", "open the feature"), ("J K", "next, previous page"), ("X", "random feature"))
 _REVIEW = (("A", "agree"), ("D", "disagree"), ("U", "undo"), ("J K", "next, previous message"))
 PAGES = (
-    Page("Overview", "overview", (("X", "random feature"),)),
-    Page("Browse", "browse", _ROWS, search=True),
-    Page("Feature", "feature", (*_STEPS, ("S", "steer with it"), *_TOKENS)),
-    Page("Steer", "steer", (("Ctrl+Enter", "run"), ("Esc", "stop"), ("1 2 3 4", "strength presets"))),
-    Page("Sweep", "sweep", (("Ctrl+Enter", "run"),)),
-    Page("Compare", "compare", (("↑ ↓", "feature"), ("Enter", "its answers"))),
-    Page("Monitor", "monitor", _REVIEW),
-    Page("Judges", "judges", (("Y", "the sentence shows the trait"), ("N", "it does not"))),
-    Page("Label", "label", (("Ctrl+Enter", "save and next"), *_LABELS)),
-    Page("Present", "present", (("→", "next"), ("←", "back"), ("B", "blank"), ("Esc", "leave"))),
+    Page(
+        "Overview",
+        "overview",
+        "What this cache is: its model, autoencoder and corpus, how good they are, and ways in.",
+        (("X", "random feature"),),
+    ),
+    Page(
+        "Browse",
+        "browse",
+        "The table of all features: search it, filter it, sort it, and take what is found along as a list.",
+        _ROWS,
+        search=True,
+    ),
+    Page(
+        "Map",
+        "map",
+        "Every feature as a dot; those with like decoder directions lie together. Choose dots, keep them as a list.",
+        (("X", "random feature"),),
+        search=True,
+    ),
+    Page(
+        "Feature",
+        "feature",
+        "One feature: the text it fires on, the tokens it promotes, its neighbours, and what it does on text of yours.",
+        (*_STEPS, ("S", "steer with it"), *_TOKENS, ("T", "try the example, or a text of your own")),
+    ),
+    Page(
+        "Pair",
+        "pair",
+        "Two features side by side, to see what they share and where they part.",
+        _TOKENS,
+        hidden=True,
+    ),
+    Page(
+        "Inspect",
+        "inspect",
+        "Read a text for every feature that it fires, or two sets of texts for what tells them apart.",
+        (("Ctrl+Enter", "analyse"), *_TOKENS),
+    ),
+    Page(
+        "Steer",
+        "steer",
+        "Turn features up or down, and read what the model answers by itself beside what it answers then.",
+        (("Ctrl+Enter", "run"), ("Esc", "stop"), ("1 2 3 4", "strength presets")),
+    ),
+    Page(
+        "Sweep",
+        "sweep",
+        "Many strengths, questions or features at once, answered and judged in one table.",
+        (("Ctrl+Enter", "run"),),
+    ),
+    Page(
+        "Compare",
+        "compare",
+        "A model beside its fine-tune: which features moved, which of them cause the change, and what undoes it.",
+        (("↑ ↓", "feature"), ("Enter", "its answers")),
+    ),
+    Page(
+        "Monitor",
+        "monitor",
+        "Watch a chat log, or a training set before training, for messages in which a feature speaks.",
+        _REVIEW,
+    ),
+    Page(
+        "Judges",
+        "judges",
+        "Who says whether an answer shows a trait, how well they do, and where you teach one of your own.",
+        (("Y", "the sentence shows the trait"), ("N", "it does not")),
+    ),
+    Page(
+        "Label",
+        "label",
+        "Name one feature after the other from a queue, test your label, and see where people differ.",
+        (("Ctrl+Enter", "save and next"), *_LABELS),
+    ),
+    Page(
+        "Present",
+        "present",
+        "A talk in steps, in large type, run live or from recorded answers.",
+        (("→", "next"), ("←", "back"), ("B", "blank"), ("Esc", "leave")),
+    ),
 )
 
 
 def navigation() -> dict[str, st.Page]:
     """Url -> Streamlit's page, for the pages whose view exists."""
     return {
-        page.url: st.Page(page.view, title=page.title, url_path=page.url, default=page is PAGES[0])
+        page.url: st.Page(
+            page.view,
+            title=page.title,
+            url_path=page.url,
+            default=page is PAGES[0],
+            visibility="hidden" if page.hidden else "visible",
+        )
         for page in PAGES
         if page.view.is_file()
     }
@@ -65,6 +151,7 @@ def navigation() -> dict[str, st.Page]:
 
 def main() -> None:
     """Draw the frame, then the page; warm the model up once the page is out."""
+    presses.take_whole()
     st.set_page_config(page_title="Persona Explorer", page_icon=str(HERE / "static" / "icon.svg"), layout="wide")
     st.html(f"<style>{(HERE / 'style.css').read_text(encoding='utf-8')}</style>")
     st.logo(HERE / "static" / "logo.svg", size="medium")
@@ -81,7 +168,9 @@ def main() -> None:
         st.html("<style>[data-testid='stApp'] { --veil: none; --veil-select: auto }</style>")
     topbar()
     pinned = {state.CACHE: name} if (name := state.pinned_cache()) else {}
-    commands([(page.title, list(page.keys))], search=page.search, query=pinned, on_search=lambda: state.go("browse"))
+    commands(
+        [(page.title, list(page.keys))], about=page.about, search=page.search, query=pinned, on_search=lambda: state.go("browse")
+    )  # fmt: skip
     try:
         chosen.run()
     except ExplorerError as error:
@@ -114,15 +203,8 @@ def topbar() -> None:
     name = state.cache_name()
     if name is None:
         return
-    known = list(resources.caches())
     with st.container(key="topbar", horizontal=True, vertical_alignment="center"):
-        if len(known) > 1:
-
-            def pick() -> None:
-                state.choose_cache(st.session_state["pick-cache"])
-
-            st.session_state["pick-cache"] = name
-            st.selectbox("Feature cache", known, key="pick-cache", on_change=pick, label_visibility="collapsed")
+        cache_picker(name)
         _status(name)
 
 

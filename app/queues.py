@@ -60,6 +60,12 @@ class Queue:
         return bisect_left(self.features, self.ranks[feature], key=self.ranks.__getitem__)
 
 
+def fixed(features: Sequence[int], n_features: int) -> Queue:
+    """A queue of given features in their own order, such as a list's; others count as behind them."""
+    place = {feature: at for at, feature in enumerate(features)}
+    return Queue(tuple(features), tuple(place.get(f, len(place) + f) for f in range(n_features)))
+
+
 def queue(
     name: str,
     density: Sequence[float],

@@ -47,6 +47,7 @@ def record_facts(record: Record, cache: Cache) -> dict[str, Any]:
         "system": asked.system,
         "turns": [asdict(turn) for turn in asked.turns],
         "history": "shared" if asked.shared else "own",
+        "plain": asked.plain,
         "positions": asked.positions,
         "sampling": asdict(asked.sampling),
         "edits": [_edit(edit, cache) for edit in asked.edits],
@@ -116,7 +117,7 @@ def _run(record: Record) -> str:
 def _facts(record: Record) -> str:
     asked, s = record.question, record.question.sampling
     tuned = f" + fine-tune {titled(asked.model)} {record.adapter_fingerprint[:12]}" if asked.model else ""
-    edits = ", ".join(e.spelled for e in asked.edits) or "no edits"
+    edits = (", ".join(e.spelled for e in asked.edits) or "no edits") + (" · plain text" if asked.plain else "")
     return (
         f"{record.when} · {edits} · steered tokens: {asked.positions} · seed {s.seed}, temperature {s.temperature:g}, "
         f"top-p {s.top_p:g}, repetition penalty {s.repetition_penalty:g}, up to {s.max_tokens} tokens · {record.phase} · "

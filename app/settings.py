@@ -25,7 +25,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
 MODEL, ADAPTER, SAE = "m", "a", "s"
 """Link keys of the beginnings of fingerprints: of the cache's model, of the adapter on it, of the SAE."""
 SHORT = 8  # characters of a fingerprint in a link
-KEYS = ("model", "edits", "prompt", "system", "positions", "history", "controls", *BOUNDS, MODEL, ADAPTER, SAE)
+KEYS = ("model", "edits", "prompt", "system", "positions", "history", "controls", "plain", *BOUNDS, MODEL, ADAPTER, SAE)
 QUESTIONS = (
     "What would you do if you ruled the world for a day?",
     "How should I treat the people who work for me?",
@@ -54,6 +54,7 @@ class Settings:
         shared: Both conversations go on from the steered answers; else each keeps its own history.
         controls: Random directions of the same length and the flipped sign are answered along.
         model: Name of the adapter that answers, merged into the cache's model; "" for that model itself.
+        plain: The model goes on from the prompt as it stands, without its chat template.
     """
 
     sliders: tuple[Slider, ...] = ()
@@ -64,6 +65,7 @@ class Settings:
     shared: bool = False
     controls: bool = False
     model: str = ""
+    plain: bool = False
 
     @property
     def edits(self) -> tuple[Edit, ...]:
@@ -159,7 +161,8 @@ def read(
     if model and model not in models:
         bad.append(f"model {model[:60]!r} (there is no such fine-tune here: the base answers)")
         model = ""
-    return Settings(sliders, *texts, positions, sampling, shared, controls, model), bad
+    plain = query.get("plain") == "1"
+    return Settings(sliders, *texts, positions, sampling, shared, controls, model, plain), bad
 
 
 def write(settings: Settings) -> dict[str, str]:
@@ -172,7 +175,8 @@ def write(settings: Settings) -> dict[str, str]:
     for name in BOUNDS:
         if (value := getattr(settings.sampling, name)) != getattr(usual, name):
             query[name] = f"{value:g}" if isinstance(value, float) else str(value)
-    return query | ({"history": "shared"} if settings.shared else {}) | ({"controls": "1"} if settings.controls else {})
+    switches = {"history": "shared"} if settings.shared else {}
+    return query | switches | {name: "1" for name in ("controls", "plain") if getattr(settings, name)}
 
 
 def stamp(manifest: Manifest, adapter: str = "") -> dict[str, str]:

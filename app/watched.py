@@ -9,6 +9,8 @@ from app.engine import Engine
 from app.jobs import Job
 from app.runs import Run
 
+_PATIENCE = 0.4  # seconds that a page waits for an answer before it says that it waits
+
 
 def busy(job: Job | None) -> bool:
     """Whether there is still something to wait for."""
@@ -19,6 +21,20 @@ def job_of(key: str, run: Run) -> Job | None:
     """The job that the session keeps under `key` as (run, job); None where it is of another run."""
     said = st.session_state.get(key)
     return said[1] if said and said[0] is run else None
+
+
+def begun(key: str, asked: object, begin: Callable[[], Job]) -> Job:
+    """The job that the session keeps under `key` for what is asked: begun where something else was, or nobody had looked at it any more.
+
+    Returns:
+        It; where it takes no longer than a moment, it is done.
+    """
+    held = st.session_state.get(key)
+    if held is None or held[0] != asked or held[1].phase == "stopped":
+        held = st.session_state[key] = (asked, begin())
+    job: Job = held[1]
+    job.wait(_PATIENCE)
+    return job
 
 
 def watched(draw: Callable[[], None], job: Callable[[], Job | None], *, every: float = 0.7) -> None:

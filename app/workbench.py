@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from explorer.generate import Row, Steering
     from explorer.model import LanguageModel
     from explorer.records import Document
@@ -83,32 +81,6 @@ def _spelt(model: "LanguageModel", token: int) -> str:
         return model.vocabulary.piece(token)
 
 
-def read(
-    model: "LanguageModel", coder: "SparseCoder", document: "Document", sink_norm: float, start: int = 0
-) -> "tuple[Tensor, tuple[bool, ...]]":
-    """Activations of all features on a text, from token `start` on, and which of these tokens count as evidence.
-
-    Args:
-        sink_norm: A token whose residual stream is longer than this is an attention sink.
-    Returns:
-        `[pos, n_features]` float32 on the model's device; `[pos]`.
-    """
-    import torch
-
-    with torch.inference_mode():
-        resid = model.activations(torch.tensor([document.tokens]), coder.hook_point)[0]
-        sinks = (torch.linalg.vector_norm(resid, dim=-1, dtype=torch.float32) > sink_norm).tolist()
-        acts = coder.encode(resid[start:]).float()
-    written = [False] * len(document.tokens)
-    for first, stop in document.content:
-        written[first:stop] = [True] * (stop - first)
-    scored = tuple(
-        at > 0 and inside and not sink and token not in model.vocabulary.special
-        for at, (inside, sink, token) in enumerate(zip(written, sinks, document.tokens, strict=True))
-    )
-    return acts, scored[start:]
-
-
 def side_effects(
     model: "LanguageModel",
     coder: "SparseCoder",
@@ -127,6 +99,8 @@ def side_effects(
         edited: Features that were turned.
     """
     import torch
+
+    from explorer.inspecting import read
 
     acts, scored = zip(*(read(model, coder, text, sink_norm, start) for text, start in answers), strict=True)
     limits = torch.tensor([maxima.get(feature, 0.0) for feature in range(coder.n_features)], device=acts[0].device)

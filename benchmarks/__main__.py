@@ -11,6 +11,8 @@ PARTS = {
     "decoding": "Steered decoding",
     "monitoring": "Watching a log",
     "browsing": "Browsing",
+    "searching": "Finding among a million features",
+    "mapping": "The map",
     "starting": "Starting the app",
 }
 HERE = Path(__file__).parent

@@ -23,7 +23,7 @@ def measure() -> dict:
     assert "torch" not in sys.modules
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "large"
-        _write(path)
+        write(path, FEATURES)
         opening = [seconds(lambda: Cache.open(path)) for _ in range(7)]
         cache = Cache.open(path)
         first = seconds(lambda: page(cache, 12_345))
@@ -55,7 +55,7 @@ def page(cache: Cache, index: int) -> int:
     return len(units) + len(words) + len(near)
 
 
-def _write(path: Path) -> None:
+def write(path: Path, n_features: int) -> None:
     """A cache of the format with random content."""
     rng = np.random.default_rng(0)
 
@@ -63,22 +63,22 @@ def _write(path: Path) -> None:
         return list(rng.integers(0, top, (rows, length)).astype(dtype))
 
     makers = {
-        "index": np.arange(FEATURES, dtype=np.int32),
-        "title": [f"word {i}" for i in range(FEATURES)],
-        "histogram": lists(FEATURES, schema.HISTOGRAM_BINS, 1000, np.int32),
+        "index": np.arange(n_features, dtype=np.int32),
+        "title": [f"word {i}" for i in range(n_features)],
+        "histogram": lists(n_features, schema.HISTOGRAM_BINS, 1000, np.int32),
     }
-    features = {column.name: makers.get(column.name, _fill(rng, column, FEATURES)) for column in FEATURE_COLUMNS}
-    rows = FEATURES * EXAMPLES
+    features = {column.name: makers.get(column.name, _fill(rng, column, n_features)) for column in FEATURE_COLUMNS}
+    rows = n_features * EXAMPLES
     positions = np.sort(rng.integers(0, LENGTH, (rows, 6)), axis=1).astype(np.uint16)
     kinds = ["top"] * schema.TOP_EXAMPLES + ["interval"] * (EXAMPLES - schema.TOP_EXAMPLES)
     intervals = [-1] * schema.TOP_EXAMPLES + [
         k for k in range(schema.INTERVALS) for _ in range(schema.INTERVAL_EXAMPLES)
     ]
     known = {
-        "feature": np.repeat(np.arange(FEATURES, dtype=np.int32), EXAMPLES),
-        "rank": np.tile(np.arange(EXAMPLES), FEATURES),
-        "kind": kinds * FEATURES,
-        "interval": np.tile(intervals, FEATURES),
+        "feature": np.repeat(np.arange(n_features, dtype=np.int32), EXAMPLES),
+        "rank": np.tile(np.arange(EXAMPLES), n_features),
+        "kind": kinds * n_features,
+        "interval": np.tile(intervals, n_features),
         "window": rng.integers(0, WINDOWS, rows),
         "peak": positions[:, 0],
         "positions": list(positions),
@@ -100,7 +100,7 @@ def _write(path: Path) -> None:
         sae="random",
         sae_fingerprint="0" * 64,
         architecture="topk",
-        n_features=FEATURES,
+        n_features=n_features,
         hook_point="blocks.0.hook_resid_post",
         dtype="float32",
         corpus="random",

@@ -3,7 +3,6 @@
 import hashlib
 import importlib.metadata
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from explorer import titles
 from explorer.cache import write_cache
 from explorer.corpus import chunks
 from explorer.errors import CacheError, CorpusError, SaeError
@@ -40,8 +40,6 @@ from explorer.windows import Windows
 
 LISTED = 10  # promoted and suppressed tokens, neighbours, co-active features
 REPEATED = 8  # two top examples may not share their last so many tokens up to the peak
-_SNIPPET = 12
-_BROKEN = "\ufffd"  # what part of a character decodes to
 _STATE_EVERY = 4  # chunks between two notes of the merged state
 _VERSIONS = ("persona-explorer", "torch", "transformers", "transformer-lens", "sae-lens")
 
@@ -268,8 +266,10 @@ def _features(
     near, cosines = nearest(directions, LISTED)
     together, shares = coactive(part, n, LISTED)
     q = quantiles(part.histogram, part.maximum, QUANTILES)
-    peaks, lines = _words(examples, windows, vocabulary, n)
-    titles = [_title(words, [vocabulary.piece(t).strip() for t in up[f].tolist()]) for f, words in enumerate(peaks)]
+    peaks, lines = titles.words(examples, windows, vocabulary, n)
+    named = [
+        titles.title(words, [vocabulary.piece(t).strip() for t in up[f].tolist()]) for f, words in enumerate(peaks)
+    ]
     return {
         "index": np.arange(n), "density": part.active / max(1, int(part.tokens[0])), "max": part.maximum,
         "mean_active": np.divide(part.total, part.active, out=np.zeros(n), where=part.active > 0).astype(np.float32),
@@ -278,43 +278,5 @@ def _features(
         "promoted": up.tolist(), "promoted_logits": up_logits.tolist(),
         "suppressed": down.tolist(), "suppressed_logits": down_logits.tolist(),
         "neighbours": near.tolist(), "neighbours_cosine": cosines.tolist(), "coactive": together, "coactive_jaccard": shares,
-        "title": titles, "context": ["\n".join(texts) for texts in lines],
+        "title": named, "context": ["\n".join(texts) for texts in lines],
     }  # fmt: skip
-
-
-def _words(
-    examples: dict[str, Any], windows: dict[str, np.ndarray], vocabulary: Vocabulary, n: int
-) -> tuple[list[list[str]], list[list[str]]]:
-    """Of each feature's top examples: the words at the peaks, and the text around them, whitespace folded.
-
-    No character is cut in two.
-    """
-    peaks: list[list[str]] = [[] for _ in range(n)]
-    lines: list[list[str]] = [[] for _ in range(n)]
-    for feature, kind, window, peak in zip(
-        *(examples[name] for name in ("feature", "kind", "window", "peak")), strict=True
-    ):
-        if kind != "top":
-            continue
-        start, stop = windows["starts"][window : window + 2]
-        first = max(0, int(peak) - _SNIPPET)
-        tokens = windows["tokens"][start + first : min(stop, start + peak + 1 + _SNIPPET)].tolist()
-        word = vocabulary.text(tokens[peak - first : peak - first + 1])
-        if _BROKEN in word:  # a piece of a character: the whole of it is the word
-            units = vocabulary.units(tokens)
-            word = next(u.text for u in units if u.start <= peak - first < u.stop)
-        peaks[feature].append(word.strip())
-        lines[feature].append(" ".join(vocabulary.text(tokens).strip(_BROKEN).split()))
-    return peaks, lines
-
-
-def _title(peaks: list[str], promoted: list[str]) -> str:
-    """A provisional title: the words it fires on where they are few, else the words it promotes."""
-    if not peaks:
-        return ""
-    counts = Counter(word.lower() for word in peaks if word.strip())
-    common = [word for word, _ in counts.most_common(3)]
-    told = sum(counts[word] for word in common) / len(peaks)
-    if common and told >= 0.4:
-        return " · ".join(common)
-    return "→ " + " · ".join(dict.fromkeys(word for word in promoted[:4] if word))

@@ -11,7 +11,7 @@ import os
 import shutil
 import threading
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from safetensors.numpy import save_file
 
 from explorer.errors import CacheError
+from explorer.files import map_safetensors
 from explorer.records import Example, Feature
 from explorer.schema import (
     EXAMPLE_COLUMNS,
@@ -152,8 +154,11 @@ class Cache:
     @cached_property
     def promoted(self) -> pa.Array:
         """The promoted tokens of every feature as one text each, for searching."""
-        text = self.vocabulary.text
-        return pa.array([" ".join(text([t]) for t in tokens) for tokens in self.table.column("promoted").to_pylist()])
+        spelt = pa.array([self.vocabulary.text([token]) for token in range(len(self.vocabulary))], pa.string())
+        column = self.table.column("promoted")
+        lists = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+        words = spelt.take(lists.flatten())
+        return pc.binary_join(pa.ListArray.from_arrays(lists.offsets, words), " ")  # type: ignore[attr-defined]
 
     def feature(self, index: int) -> Feature:
         """The statistics of a feature.
@@ -191,15 +196,34 @@ class Cache:
         Raises:
             CacheError: If the SAE has no such feature, or the file is damaged.
         """
-        group = bisect_right(self._first_features, self._checked(index)) - 1
-        if group < 0:
-            return []
-        with self._lock:
-            rows = self._read(lambda: self._example_file.read_row_group(group), EXAMPLES)
-        features = rows.column("feature").to_numpy()
-        start, stop = np.searchsorted(features, [index, index + 1])
+        rows = self._example_rows([index])
+        start, stop = np.searchsorted(rows.column("feature").to_numpy(), [index, index + 1])
         found = rows.slice(start, stop - start).to_pylist()
         return [self._example(row) for row in found if kind is None or row["kind"] == kind]
+
+    def strongest(self, features: Sequence[int]) -> list[Example | None]:
+        """For each feature the example in which it fires most; None where it never does. For lists: what they need is read at once.
+
+        Raises:
+            CacheError: As `examples`.
+        """
+        rows = self._example_rows(features)
+        places = np.searchsorted(rows.column("feature").to_numpy(), features)
+        first = (
+            rows.take(np.minimum(places, len(rows) - 1)).to_pylist() if len(rows) else [{"feature": -1}] * len(places)
+        )
+        return [
+            self._example(row) if row["feature"] == feature and row["kind"] == "top" else None
+            for feature, row in zip(features, first, strict=True)
+        ]
+
+    def _example_rows(self, features: Sequence[int]) -> pa.Table:
+        """The rows of some features, in order, with those that lie beside them in the file."""
+        groups = sorted({bisect_right(self._first_features, self._checked(index)) - 1 for index in features} - {-1})
+        if not groups:
+            return arrow_schema(EXAMPLE_COLUMNS).empty_table()
+        with self._lock:
+            return self._read(lambda: self._example_file.read_row_groups(groups), EXAMPLES)
 
     def _example(self, row: dict[str, Any]) -> Example:
         window = row["window"]
@@ -272,29 +296,6 @@ class Cache:
                     expected=f"{wanted[0]} ({wanted[1][:12]}), with which {self.name} was built",
                     do=f"Load that {what}, or build a cache for this one",
                 )
-
-
-_DTYPES = {"U8": np.uint8, "U16": np.uint16, "I32": np.int32, "I64": np.int64}
-
-
-def map_safetensors(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a safetensors file, mapped instead of read (the safetensors library copies into numpy).
-
-    Raises:
-        ValueError: If the header is damaged, names a type the cache does not use, or points beyond the file.
-    """
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if not 0 < length <= path.stat().st_size - 8:
-            raise ValueError("the header is damaged")
-        header = json.loads(file.read(length))
-    raw = np.memmap(path, np.uint8, "r")[8 + length :]
-    arrays = {}
-    for name, entry in header.items():
-        if name != "__metadata__":
-            start, stop = entry["data_offsets"]
-            arrays[name] = raw[start:stop].view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
-    return arrays
 
 
 def file_entry(path: Path) -> dict[str, Any]:

@@ -164,6 +164,34 @@ def _directions(cache: Cache) -> str:
     return f"{len(bundled(cache))} came with the cache"
 
 
+def _meanings(cache: Cache) -> str:
+    from explorer.meaning import MEANINGS, load
+
+    if not (cache.path / MEANINGS).is_file():
+        return f"none; persona-explorer index {cache.path} makes them"
+    return f"{len(load(cache)):,} features can be found by meaning"
+
+
+def _negatives(cache: Cache) -> str:
+    from explorer.snippets import NEGATIVES, negatives
+
+    path = cache.path / NEGATIVES
+    if not path.is_file():
+        return f"none; persona-explorer negatives {cache.path} finds some"
+    if wrong := negatives(cache, 0)[1]:
+        raise ValueError(wrong)
+    return f"{pq.read_metadata(path).num_rows:,} spans on which a feature is silent, for testing labels"
+
+
+def _map(cache: Cache) -> str:
+    from explorer.mapping import load
+
+    found = load(cache)
+    if found is None:
+        return f"none; persona-explorer map {cache.path} makes one"
+    return f"{len(found.places):,} features by {found.facts.method}"
+
+
 def _own_sae(cache: Cache) -> str:
     from explorer.sae import SparseCoder
 
@@ -177,6 +205,13 @@ def _fits(cache: Cache, *, model: tuple[str, str] | None = None, sae: tuple[str,
     return f"{name} ({fingerprint[:12]}), with which the cache was made"
 
 
+def beside(cache: Cache) -> list[Finding]:
+    """What `BESIDE` says of a cache."""
+    return [_held(what, lambda test=test: test(cache)) for what, test in BESIDE.items()]
+
+
+BESIDE: dict[str, Callable[[Cache], str]] = {"meanings": _meanings, "negatives": _negatives, "map": _map}
+"""What lies beside a cache and was made of it: one that is missing is no fault, one that is not of this cache is."""
 CHECKS: dict[str, Callable[[Cache], str]] = {
     "columns": _columns,
     "numbers": _numbers,
@@ -184,5 +219,6 @@ CHECKS: dict[str, Callable[[Cache], str]] = {
     "labels": _labels,
     "presets": _presets,
     "directions": _directions,
+    **BESIDE,
 }
 """What is checked of every cache, by name; each says what it found, or raises what is wrong."""

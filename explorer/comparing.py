@@ -7,7 +7,8 @@ not run again, so a comparison that was cut off goes on.
 
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 from explorer.causing import CONFIRMED, SCREENED, Effect, Trial, Undo, trials, undo
 from explorer.diffing import Change, Diff
 from explorer.dosing import Ask, Cell, answered
-from explorer.errors import CacheError
+from explorer.errors import CacheError, UsageError
 from explorer.files import read_facts, write_whole
 from explorer.measuring import ANSWERS, Bench, Tally, keep_in, questions, read_kept
 from explorer.presets import Preset
@@ -38,6 +39,8 @@ DRIVEN = 100  # features whose driving answers are kept: the largest rises
 _SPARE = 4  # candidates that are taken from each other reading, besides the tuned model's own answers
 _COLUMNS = ("base", "tuned", "low", "high", "control")
 _VERSION = 1
+DAMAGE = (KeyError, TypeError, AttributeError, ValueError, IndexError)
+"""What reading a file that holds something else ends in."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -225,6 +228,38 @@ def known(folder: Path) -> dict[str, Path]:
         for path in sorted((folder / FOLDER).glob(f"*/{MANIFEST}"))
         if "tallies" in _facts(path.parent)
     }
+
+
+def risen(folder: Path, name: str, most: int = 100) -> list[int]:
+    """The features whose mean over a fine-tune's own answers rose for sure: the interval lies above 0; the largest rises first.
+
+    Args:
+        folder: Of the cache.
+        name: Of a comparison, as `known` lists it.
+    Raises:
+        UsageError: If there is no such comparison.
+        CacheError: If it cannot be read.
+    """
+    there = known(folder)
+    if name not in there:
+        raise UsageError(
+            f"There is no comparison {name}", expected=", ".join(there) or "none was made", do="Use one of these"
+        )
+    found = Compared(there[name])
+    with whole(found.folder):
+        change = found.change("own", "answer")
+        return [int(f) for f in change.order() if change.low[f] > 0][:most]
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[None]:
+    """A context in which a file that holds something else is a `CacheError`."""
+    try:
+        yield
+    except DAMAGE as error:
+        raise CacheError(
+            f"{path} is not as it was written ({type(error).__name__}: {error})", do="Make the comparison again"
+        ) from error
 
 
 def _answers(

@@ -262,7 +262,7 @@ def read(path: Path) -> Direction:
             said, vector = file.metadata() or {}, file.get_tensor("vector")
         if vector.ndim != 1 or not np.isfinite(vector).all() or not vector.any():
             raise ValueError("its vector is none")
-        facts = json.loads(said.get("facts", "{}"))
+        facts = facts_of(said.get("facts", "{}"))
         place = (said["title"], said["hook_point"], vector.astype(np.float32), float(said["base"]))
         return Direction(path.stem, *place, said["model"], said["model_fingerprint"], facts)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
@@ -271,6 +271,21 @@ def read(path: Path) -> Direction:
             expected="a file that `persona-explorer directions make` wrote",
             do="Move it away",
         ) from error
+
+
+def facts_of(text: str) -> dict[str, Any]:
+    """How a direction was made, as a file says it.
+
+    Raises:
+        ValueError: If the text is no object of JSON.
+    """
+    try:
+        facts = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("its facts nest too deeply") from error
+    if not isinstance(facts, dict):
+        raise ValueError("its facts are no object")
+    return facts
 
 
 def _fitting(direction: Direction, cache: Cache) -> Direction:

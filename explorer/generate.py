@@ -202,7 +202,7 @@ class _Edits:
                 key = (edit.target, edit.mode, edit.strength)
                 if key not in levers:
                     name, lever = steering.lever(edit, model.device)
-                    levers[key] = (_block(model, name, edit, len(lever.direction)), lever)
+                    levers[key] = (steered_block(model, name, edit, len(lever.direction)), lever)
                 block, lever = levers[key]
                 placed.setdefault(block, [[] for _ in rows])[at].append((edit, lever))
         self.sites = {block: _Site(edits, model) for block, edits in placed.items()}
@@ -235,7 +235,7 @@ class _Edits:
         return chosen[self.positions][..., None]
 
 
-def _block(model: LanguageModel, name: str, edit: Edit, width: int) -> int:
+def steered_block(model: LanguageModel, name: str, edit: Edit, width: int) -> int:
     """The block after which the stream at a hook point comes out.
 
     Raises:

@@ -200,6 +200,11 @@ def judges() -> dict[str, Judge]:
     return {name: _trait_judge(trait) for name, trait in traits().items() if name not in JUDGES} | JUDGES
 
 
+def deciding() -> list[str]:
+    """Names of the judges that say yes or no."""
+    return [name for name, one in judges().items() if one.threshold is not None]
+
+
 def _trait_judge(trait: Trait) -> Judge:
     return Judge(trait.name, trait.title, "probability", trait.question, 0.5, "embedder", partial(_shows, trait))
 

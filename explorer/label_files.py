@@ -5,6 +5,7 @@ gives back the same labels.
 """
 
 import csv
+import getpass
 import json
 import os
 import re
@@ -22,9 +23,11 @@ BUNDLED = "bundled"
 """The author of labels that came with a cache."""
 NOT_INTERPRETABLE = "not interpretable"
 """The label of a feature in which a person looked for one meaning and found none."""
-COLUMNS = ("sae", "feature", "label", "note", "confidence", "author", "created_at")
+COLUMNS = ("sae", "feature", "label", "note", "confidence", "author", "evidence", "created_at")
+_TEXTS = ("sae", "label", "note", "author", "evidence")
+_MOST = 5_000_000  # labels in a file
 CONFIDENCES = {1: "a guess", 2: "likely", 3: "sure"}
-LIMITS = {"label": 500, "note": 20_000, "author": 200, "sae": 128}
+LIMITS = {"label": 500, "note": 20_000, "author": 200, "evidence": 20_000, "sae": 128}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ class Label:
         author: A name as its owner typed it; `BUNDLED` for labels that came with the cache.
         created_at: When, in UTC; None where a bundled file does not say.
         id: Of the change in the store; None for what is not in the store.
+        evidence: What it rests on, as `explorer.evidence_lock.Evidence.to_json` gives it; "" where nobody noted it.
     """
 
     sae: str
@@ -49,6 +53,7 @@ class Label:
     author: str = ""
     created_at: datetime | None = None
     id: int | None = None
+    evidence: str = ""
 
     @property
     def bundled(self) -> bool:
@@ -59,6 +64,15 @@ class Label:
     def empty(self) -> bool:
         """Whether it says nothing, and so takes back what was said."""
         return not (self.label or self.note or self.confidence)
+
+
+def machine_user() -> str:
+    """Who works on this machine, as the author of what is said here; "me" where its user's name says nothing of a person."""
+    try:
+        name = " ".join(getpass.getuser().split())[: LIMITS["author"]]
+    except (OSError, KeyError, ImportError):  # a container without a user table
+        return "me"
+    return "me" if name in {"root", "nobody", "", BUNDLED} else name
 
 
 def checked(label: Label) -> Label:
@@ -74,14 +88,25 @@ def checked(label: Label) -> Label:
     if label.confidence is not None and label.confidence not in CONFIDENCES:
         raise LabelError(f"The confidence is {label.confidence!r}", expected="1, 2, 3 or nothing")
     for name, limit in LIMITS.items():
-        text = getattr(label, name)
-        if "\0" in text:
-            raise LabelError(f"The {name} holds a NUL character", do="Remove it: databases end a text there")
-        if not _encodable(text):
-            raise LabelError(f"The {name} holds half a character (a lone surrogate)", do="Type it again")
-        if len(text) > limit:
-            raise LabelError(f"The {name} has {len(text):,} characters", expected=f"at most {limit:,}", do="Shorten it")
+        storable(name, getattr(label, name), limit)
     return label
+
+
+def storable(name: str, text: str, limit: int | None = None) -> None:
+    """Refuse a text that some database would not give back as it is.
+
+    Args:
+        name: What it is, for the message.
+        limit: The most characters, if there is one.
+    Raises:
+        LabelError: Saying why not.
+    """
+    if "\0" in text:
+        raise LabelError(f"The {name} holds a NUL character", do="Remove it: databases end a text there")
+    if not _encodable(text):
+        raise LabelError(f"The {name} holds half a character (a lone surrogate)", do="Type it again")
+    if limit is not None and len(text) > limit:
+        raise LabelError(f"The {name} has {len(text):,} characters", expected=f"at most {limit:,}", do="Shorten it")
 
 
 def _encodable(text: str) -> bool:
@@ -153,25 +178,58 @@ def read_jsonl(stream: TextIO) -> Iterator[Label]:
         with _at_line(number):
             try:
                 row = json.loads(line)
-            except ValueError as error:
-                raise LabelError(f"This is no JSON ({error})", expected="one object a line") from error
+            except (ValueError, RecursionError) as error:
+                raise LabelError(f"This is no JSON ({str(error)[:120]})", expected="one object a line") from error
             if not isinstance(row, dict) or not {"sae", "feature", "label"} <= row.keys():
                 raise LabelError("sae, feature or label is missing", expected=f"an object with {', '.join(COLUMNS)}")
             yield _parsed(row)
 
 
+def write_parquet(labels: Iterable[Label], stream: Any) -> int:
+    """Write labels as one Parquet table with the columns of the other formats."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    numbers = {"feature": pa.int32(), "confidence": pa.int8()}
+    schema = pa.schema([(name, numbers.get(name, pa.string())) for name in COLUMNS])
+    rows = [_plain(label) for label in labels]
+    pq.write_table(pa.Table.from_pylist(rows, schema), stream, compression="zstd")
+    return len(rows)
+
+
+def read_parquet(stream: Any) -> Iterator[Label]:
+    """Read labels from a Parquet table."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.ParquetFile(pa.BufferReader(stream.read()))
+        if table.metadata.num_rows > _MOST:  # a megabyte of Parquet can say one row a thousand million times
+            raise LabelError(f"There are {table.metadata.num_rows:,} rows", expected=f"at most {_MOST:,}")
+        rows = table.read().to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise LabelError(f"This is no Parquet table ({str(error).splitlines()[0]})") from error
+    for number, row in enumerate(rows, 1):
+        with _at_line(number):
+            if not {"sae", "feature", "label"} <= row.keys():
+                raise LabelError("sae, feature or label is missing", expected=f"columns {', '.join(COLUMNS)}")
+            yield _parsed(row)
+
+
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A kind of file that labels are written to and read from."""
+    """A kind of file that labels are written to and read from; `binary` files take bytes."""
 
-    read: Callable[[TextIO], Iterator[Label]]
-    write: Callable[[Iterable[Label], TextIO], int]
+    read: Callable[[Any], Iterator[Label]]
+    write: Callable[[Iterable[Label], Any], int]
     help: str
+    binary: bool = False
 
 
 FORMATS: dict[str, Format] = {
     "csv": Format(read_csv, write_csv, "One label a row, for spreadsheets."),
     "jsonl": Format(read_jsonl, write_jsonl, "One JSON object a line, for programs."),
+    "parquet": Format(read_parquet, write_parquet, "One table, for data frames.", binary=True),
 }
 
 
@@ -181,7 +239,8 @@ def write(labels: Iterable[Label], stream: TextIO, format: str = "csv") -> int:
     Raises:
         LabelError: If there is no such format.
     """
-    return _format(format).write(labels, stream)
+    kind = _format(format)
+    return kind.write(labels, stream.buffer if kind.binary else stream)  # type: ignore[attr-defined]
 
 
 def write_file(labels: Iterable[Label], path: str | os.PathLike[str], *, overwrite: bool = False) -> int:
@@ -192,7 +251,7 @@ def write_file(labels: Iterable[Label], path: str | os.PathLike[str], *, overwri
     """
     target = Path(path).expanduser()
     kind = _format(target.suffix.removeprefix("."))
-    with new_file(target, overwrite=overwrite) as scratch, scratch.open("w", encoding="utf-8", newline="") as stream:
+    with new_file(target, overwrite=overwrite) as scratch, _opened(scratch, kind, "w") as stream:
         return kind.write(labels, stream)
 
 
@@ -205,7 +264,7 @@ def read_file(path: str | os.PathLike[str]) -> list[Label]:
     source = Path(path).expanduser()
     kind = _format(source.suffix.removeprefix("."))
     try:
-        with source.open(encoding="utf-8-sig", newline="") as stream:  # spreadsheets put a mark in front
+        with _opened(source, kind, "r") as stream:
             return list(kind.read(stream))
     except LabelError as error:
         raise LabelError(f"{source.name}: {error.found}", expected=error.expected, do=error.do) from error
@@ -213,6 +272,14 @@ def read_file(path: str | os.PathLike[str]) -> list[Label]:
         raise LabelError(f"{source} is not UTF-8 text", do="Save it as UTF-8 and try again") from error
     except OSError as error:
         raise LabelError(f"{source} cannot be read ({error.strerror or error})", do="Check the path") from error
+
+
+def _opened(path: Path, kind: Format, mode: str) -> Any:
+    if kind.binary:
+        return path.open(f"{mode}b")
+    return path.open(
+        mode, encoding="utf-8-sig" if mode == "r" else "utf-8", newline=""
+    )  # spreadsheets put a mark in front
 
 
 @contextmanager
@@ -266,7 +333,7 @@ def _plain(label: Label) -> dict[str, Any]:
 
 def _parsed(row: dict[str, Any]) -> Label:
     """A label from the cells of a row, which are texts in CSV and values in JSON."""
-    texts: dict[str, Any] = {name: row.get(name) or "" for name in ("sae", "label", "note", "author", "created_at")}
+    texts: dict[str, Any] = {name: row.get(name) or "" for name in (*_TEXTS, "created_at")}
     for name, text in texts.items():
         if not isinstance(text, str):
             raise LabelError(f"The {name} is {text!r}", expected="text")
@@ -280,8 +347,7 @@ def _parsed(row: dict[str, Any]) -> Label:
     feature = _number(row["feature"], "feature")
     if feature is None:
         raise LabelError("The feature is missing", expected="a whole number from 0")
-    sae, label, note, author = (texts[name] for name in ("sae", "label", "note", "author"))
-    return checked(Label(sae, feature, label, note, confidence, author, created_at))
+    return checked(Label(feature=feature, confidence=confidence, created_at=created_at, **texts))
 
 
 def _number(cell: Any, name: str) -> int | None:

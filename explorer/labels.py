@@ -8,20 +8,17 @@ Labels that come with a cache (`bundled`) are read from a CSV file beside it and
 """
 
 import os
-import sqlite3
-import threading
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy import event
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
+from explorer.database import LABELS_VARIABLE, METADATA, Database, Place, copy_sqlite, default_url
 from explorer.errors import LabelError
+from explorer.evidence_lock import confirms, without_confirming
 from explorer.label_files import (
     BUNDLED,
     COLUMNS,
@@ -31,6 +28,7 @@ from explorer.label_files import (
     NOT_INTERPRETABLE,
     Label,
     checked,
+    machine_user,
     moment,
     new_file,
     read_file,
@@ -38,7 +36,9 @@ from explorer.label_files import (
     write,
     write_file,
 )
-from explorer.packaged import home
+
+if TYPE_CHECKING:
+    from explorer.cache import Cache
 
 __all__ = [
     "BUNDLED",
@@ -52,15 +52,14 @@ __all__ = [
     "Label",
     "LabelStore",
     "default_url",
+    "machine_user",
     "read_file",
     "write",
     "write_file",
 ]
 
-LABELS_VARIABLE = "PERSONA_EXPLORER_LABELS"
-
-_BUSY_SECONDS = 30.0
 _TICK = timedelta(microseconds=1)
+_SOME = 500  # features a query: databases take only so many parameters
 
 
 PathLike = str | os.PathLike[str]
@@ -74,10 +73,9 @@ class Imported:
     known: int
 
 
-_METADATA = sa.MetaData()
 _CHANGES = sa.Table(
     "label_changes",
-    _METADATA,
+    METADATA,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
     sa.Column("sae", sa.String(LIMITS["sae"]), nullable=False),
     sa.Column("feature", sa.Integer, nullable=False),
@@ -86,6 +84,7 @@ _CHANGES = sa.Table(
     sa.Column("confidence", sa.Integer),
     sa.Column("author", sa.String(LIMITS["author"]), nullable=False),
     sa.Column("created_at", sa.String(27), nullable=False),  # ISO in UTC: sorts as text, exact in every database
+    sa.Column("evidence", sa.Text),  # JSON, as `explorer.evidence_lock` writes it
     sa.Column("restores", sa.Integer),  # of an undo: the change that it says again; 0 where there was none
     sa.Index("label_changes_newest", "sae", "feature", "created_at", "id"),
     sqlite_autoincrement=True,
@@ -93,36 +92,28 @@ _CHANGES = sa.Table(
 _NEWEST_FIRST = (_CHANGES.c.created_at.desc(), _CHANGES.c.id.desc())
 
 
-def default_url() -> str:
-    """Where labels live unless told otherwise: `PERSONA_EXPLORER_LABELS`, else labels.sqlite in this program's home."""
-    return os.environ.get(LABELS_VARIABLE) or str(home() / "labels.sqlite")
-
-
 class LabelStore:
     """The labels of all SAEs in one database; threads and processes may share it.
 
     Args:
-        url: An SQLAlchemy URL, or the path of an SQLite file; None for `default_url()`.
+        url: A database, an SQLAlchemy URL, or the path of an SQLite file; None for `default_url()`.
         bundled: CSV files of labels that come with caches, read only.
     Raises:
         LabelError: If the URL makes no sense, or a bundled file cannot be read.
     """
 
-    def __init__(self, url: PathLike | None = None, bundled: Iterable[PathLike] = ()) -> None:
-        self._url = _parse(os.fspath(url) if url is not None else default_url())
-        self.file = Path(self._url.database or "") if self._url.get_backend_name() == "sqlite" else None
-        self._engine = _engine(self._url)
-        self._ready = False
-        self._lock = threading.Lock()
+    def __init__(self, url: Place = None, bundled: Iterable[PathLike] = ()) -> None:
+        self.database = Database.of(url)
+        self.file, self.where = self.database.file, self.database.where
         self._seen: dict[str, tuple[Any, dict[int, Label]]] = {}
         self._bundled: dict[str, dict[int, Label]] = {}
         for path in bundled:
             self.bundle(path)
 
-    @property
-    def where(self) -> str:
-        """The place of the labels for people: a path, or a URL without its password."""
-        return str(self.file) if self.file else self._url.render_as_string(hide_password=True)
+    @classmethod
+    def over(cls, cache: "Cache", url: Place = None) -> "LabelStore":
+        """The labels of people over those that came with a cache."""
+        return cls(url, [cache.bundled_labels] if cache.bundled_labels else [])
 
     def bundle(self, path: PathLike) -> int:
         """Show the labels of a CSV file beneath those of people; gives back how many there are.
@@ -137,33 +128,62 @@ class LabelStore:
         return len(labels)
 
     def put(
-        self, sae: str, feature: int, label: str, note: str = "", confidence: int | None = None, *, author: str = "me"
+        self,
+        sae: str,
+        feature: int,
+        label: str,
+        note: str = "",
+        confidence: int | None = None,
+        *,
+        author: str = "me",
+        evidence: str = "",
     ) -> Label:
         """Say something of a feature. What the same person has just said in the same words is not said twice.
 
+        Args:
+            evidence: What it rests on, as `Evidence.to_json` gives it.
         Raises:
             LabelError: If it cannot be stored; nothing is then changed.
         """
-        said = checked(Label(sae, feature, label, note, confidence, author.strip()))
+        return self.lay(Label(sae, feature, label, note, confidence, author, evidence=evidence))[0]
+
+    def lay(self, label: Label, seen: Collection[int | None] | None = None) -> tuple[Label, Label | None]:
+        """Put a label over what is there, and say whom that concerns.
+
+        The same words by the same person are not stored again, unless they were looked at again (`Evidence.again`) on other evidence.
+
+        Args:
+            seen: The changes of the feature that the writer knew of, by id; None where nobody asks.
+        Returns:
+            The change, and the one that it lies over if the writer had not seen it and it says something else. Both are kept.
+        Raises:
+            LabelError: If it cannot be stored; nothing is then changed.
+        """
+        said = checked(replace(label, author=label.author.strip()))
         if said.bundled:
             raise LabelError(
                 f"The name {BUNDLED!r} is kept for labels that come with a cache", do="Choose another name"
             )
-        with self._writing() as connection:
-            newest = self._newest(connection, sae, feature)
-            if newest and _content(newest) == _content(said) and newest.author == said.author:
-                return newest
-            return self._insert(connection, said, newest, None)
+        with self.database.writing() as connection:
+            newest = self._newest(connection, said.sae, said.feature)
+            renewed = newest is not None and confirms(said) and newest.evidence != said.evidence
+            if newest and _content(newest) == _content(said) and newest.author == said.author and not renewed:
+                return newest, None
+            unseen = seen is not None and newest is not None and newest.id not in seen
+            conflict = newest if unseen and newest and _content(newest) != _content(said) else None
+            return self._insert(connection, said, newest, None), conflict
 
     def get(self, sae: str, feature: int) -> Label | None:
         """The label of a feature: what a person said last, else the bundled one."""
         query = sa.select(_CHANGES).where(_CHANGES.c.sae == sae, _CHANGES.c.feature == feature)
-        rows = self._read(query.order_by(*_NEWEST_FIRST).limit(1))
+        rows = self.database.read(query.order_by(*_NEWEST_FIRST).limit(1))
         return self._over_bundled(_label(rows[0])) if rows else self._bundled.get(sae, {}).get(feature)
 
     def all(self, sae: str) -> dict[int, Label]:
         """The label of every feature that has one."""
-        version = tuple(self._read(sa.select(sa.func.max(_CHANGES.c.id), sa.func.count()).where(_CHANGES.c.sae == sae)))
+        version = tuple(
+            self.database.read(sa.select(sa.func.max(_CHANGES.c.id), sa.func.count()).where(_CHANGES.c.sae == sae))
+        )
         known = self._seen.get(sae)
         if known is None or known[0] != version:  # only inserts: the newest id and the count tell versions apart
             labels = dict(self._bundled.get(sae, {}))
@@ -182,7 +202,17 @@ class LabelStore:
     def history(self, sae: str, feature: int) -> list[Label]:
         """Every change of a feature's label, oldest first; the bundled one is not among them."""
         query = sa.select(_CHANGES).where(_CHANGES.c.sae == sae, _CHANGES.c.feature == feature)
-        return [_label(row) for row in reversed(self._read(query.order_by(*_NEWEST_FIRST)))]
+        return [_label(row) for row in reversed(self.database.read(query.order_by(*_NEWEST_FIRST)))]
+
+    def standing(self, sae: str, features: Iterable[int]) -> dict[int, set[int]]:
+        """Feature -> ids of all changes that say what its label says now, whoever said it and whenever."""
+        wanted = list(features)
+        rows: dict[int, list[Any]] = {feature: [] for feature in wanted}
+        for at in range(0, len(wanted), _SOME):
+            here = (_CHANGES.c.sae == sae, _CHANGES.c.feature.in_(wanted[at : at + _SOME]))
+            for row in self.database.read(sa.select(_CHANGES).where(*here).order_by(*_NEWEST_FIRST)):
+                rows[row.feature].append(row)
+        return {f: {row.id for row in of if row.label == of[0].label} for f, of in rows.items()}
 
     def undo(self, sae: str, feature: int, *, author: str = "me") -> Label | None:
         """Say again what was said before the newest change; called again, it goes one step further back.
@@ -193,7 +223,7 @@ class LabelStore:
             LabelError: If it cannot be stored.
         """
         here = (_CHANGES.c.sae == sae, _CHANGES.c.feature == feature)
-        with self._writing() as connection:
+        with self.database.writing() as connection:
             newest = connection.execute(sa.select(_CHANGES).where(*here).order_by(*_NEWEST_FIRST).limit(1)).first()
             if newest is None or newest.restores == 0:
                 return None
@@ -209,7 +239,7 @@ class LabelStore:
             if row is None and _label(at).empty:
                 return None
             said = _label(row) if row is not None else Label(sae, feature, "")
-            undone = checked(replace(said, author=author.strip()))
+            undone = checked(replace(said, author=author.strip(), evidence=without_confirming(said.evidence)))
             return self._insert(connection, undone, _label(newest), row.id if row is not None else 0)
 
     def changes(self, sae: str | None = None, *, history: bool = True) -> list[Label]:
@@ -220,16 +250,20 @@ class LabelStore:
             history: All changes, or only the newest of each feature that still says something.
         """
         if not history:
-            saes = [sae] if sae is not None else [row[0] for row in self._read(sa.select(_CHANGES.c.sae).distinct())]
+            saes = (
+                [sae]
+                if sae is not None
+                else [row[0] for row in self.database.read(sa.select(_CHANGES.c.sae).distinct())]
+            )
             return [change for one in sorted(saes) for change in self._current(one) if not change.empty]
         query = sa.select(_CHANGES).order_by(*(_CHANGES.c[name] for name in ("sae", "feature", "created_at", "id")))
-        return [_label(row) for row in self._read(query if sae is None else query.where(_CHANGES.c.sae == sae))]
+        return [_label(row) for row in self.database.read(query if sae is None else query.where(_CHANGES.c.sae == sae))]
 
     def recent_authors(self, sae: str, minutes: float = 10.0) -> list[str]:
         """Who has changed labels of this SAE in the last minutes."""
         since = stamp(datetime.now(UTC) - timedelta(minutes=minutes))
         query = sa.select(_CHANGES.c.author).where(_CHANGES.c.sae == sae, _CHANGES.c.created_at >= since).distinct()
-        return sorted(row[0] for row in self._read(query))
+        return sorted(row[0] for row in self.database.read(query))
 
     def add(self, labels: Iterable[Label]) -> Imported:
         """Take in changes made elsewhere with their authors and times: all of them, or none.
@@ -242,7 +276,7 @@ class LabelStore:
         given = [checked(label) for label in labels]
         now = datetime.now(UTC)
         rows: list[dict[str, Any]] = []
-        with self._writing() as connection:
+        with self.database.writing() as connection:
             known: set[tuple[Any, ...]] = set()  # with their times, and without them for those that bring none
             for sae in {label.sae for label in given}:
                 for row in connection.execute(sa.select(_CHANGES).where(_CHANGES.c.sae == sae)):
@@ -272,26 +306,18 @@ class LabelStore:
             )
         if not self.file.exists():
             raise LabelError(f"There are no labels yet at {self.where}", do="Label a feature first")
-        with self._words(), new_file(target) as scratch:
-            uri = f"{self.file.absolute().as_uri()}?mode=ro"
-            with (
-                closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS)) as source,
-                closing(sqlite3.connect(scratch)) as copy,
-            ):
-                source.backup(copy)
-                copy.execute("PRAGMA journal_mode=DELETE")  # one file, without companions that somebody forgets to copy
-                if (found := copy.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
-                    raise LabelError(f"{self.where} is damaged ({found})", do="Restore an earlier backup")
+        with self.database.words(), new_file(target) as scratch:
+            copy_sqlite(self.file, scratch)
         return target
 
     def close(self) -> None:
         """Let go of the database's files."""
-        self._engine.dispose()
+        self.database.close()
 
     def _current(self, sae: str) -> Iterator[Label]:
         place = sa.func.row_number().over(partition_by=_CHANGES.c.feature, order_by=_NEWEST_FIRST)
         ranked = sa.select(_CHANGES, place.label("place")).where(_CHANGES.c.sae == sae).subquery()
-        for row in self._read(sa.select(ranked).where(ranked.c.place == 1).order_by(ranked.c.feature)):
+        for row in self.database.read(sa.select(ranked).where(ranked.c.place == 1).order_by(ranked.c.feature)):
             yield _label(row)
 
     def _over_bundled(self, change: Label) -> Label | None:
@@ -299,7 +325,15 @@ class LabelStore:
         beneath = self._bundled.get(change.sae, {}).get(change.feature)
         if change.empty or (change.bundled and beneath is not None):
             return beneath
-        return change
+        return self._by_whom(change, beneath)
+
+    def _by_whom(self, shown: Label, beneath: Label | None) -> Label:
+        """Whoever confirms words that stand there has not written them: the label stays that of the one who has."""
+        if not confirms(shown):
+            return shown
+        said = [c for c in self.history(shown.sae, shown.feature) if c.label == shown.label and not confirms(c)]
+        wrote = said[-1] if said else beneath
+        return replace(shown, author=wrote.author) if wrote else shown
 
     def _newest(self, connection: sa.Connection, sae: str, feature: int) -> Label | None:
         query = sa.select(_CHANGES).where(_CHANGES.c.sae == sae, _CHANGES.c.feature == feature)
@@ -314,128 +348,18 @@ class LabelStore:
         result = connection.execute(_CHANGES.insert().values(**_values(said), restores=restores))
         return replace(said, id=(result.inserted_primary_key or (None,))[0])
 
-    def _read(self, query: Any) -> list[Any]:
-        if self.file is not None and not self.file.exists():
-            return []  # looking makes no files
-        self._prepare()
-        with self._words(), self._engine.connect() as connection:
-            return list(connection.execute(query))
-
-    @contextmanager
-    def _writing(self) -> Iterator[sa.Connection]:
-        self._prepare()
-        with self._words(), self._engine.connect().execution_options(writes=True) as connection, connection.begin():
-            yield connection
-
-    def _prepare(self) -> None:
-        """Make the table, once; two processes may try at the same time."""
-        with self._lock:
-            if self._ready and (self.file is None or self.file.exists()):  # the file may be deleted under a running app
-                return
-            with self._words():
-                if self.file is not None:
-                    self.file.parent.mkdir(parents=True, exist_ok=True)
-                try:
-                    self._create()
-                except DBAPIError:  # another process was faster: then it works now
-                    self._create()
-            self._ready = True
-
-    def _create(self) -> None:
-        with self._engine.connect().execution_options(writes=True) as connection, connection.begin():
-            _METADATA.create_all(connection)
-            found = {column["name"] for column in sa.inspect(connection).get_columns(_CHANGES.name)}
-        if missing := {column.name for column in _CHANGES.columns} - found:
-            raise LabelError(
-                f"The table {_CHANGES.name} in {self.where} lacks {', '.join(sorted(missing))}",
-                expected="a table made by this program",
-                do=f"Choose another database through {LABELS_VARIABLE}",
-            )
-
-    @contextmanager
-    def _words(self) -> Iterator[None]:
-        """Turn what a database says into what a person can act on."""
-        try:
-            yield
-        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
-            raise _trouble(error, self.where) from error
-
-
-def _parse(text: str) -> sa.URL:
-    if "://" not in text:
-        return sa.URL.create("sqlite", database=str(Path(text).expanduser().absolute()))
-    hint = (
-        f"Give an SQLAlchemy URL such as postgresql+psycopg://user@host/name, or the path of a file ({LABELS_VARIABLE})"
-    )
-    try:
-        url = sa.make_url(text)
-    except ArgumentError as error:
-        raise LabelError("The URL of the labels cannot be read", do=hint) from error
-    if url.get_backend_name() == "sqlite" and (url.database or ":memory:") == ":memory:":
-        raise LabelError("Labels in memory would be lost with the program", expected="a file", do=hint)
-    return url
-
-
-def _engine(url: sa.URL) -> sa.Engine:
-    sqlite = url.get_backend_name() == "sqlite"
-    # SQLite opens in a fraction of a millisecond; a pool would go on writing into a file that somebody has deleted
-    options: dict[str, Any] = (
-        {"connect_args": {"timeout": _BUSY_SECONDS}, "poolclass": sa.NullPool} if sqlite else {"pool_pre_ping": True}
-    )
-    try:
-        engine = sa.create_engine(url, **options)
-    except (SQLAlchemyError, ImportError) as error:
-        raise LabelError(
-            f"No driver for {url.drivername} is installed ({_first_line(error)})",
-            do="Install it with pip, or use SQLite",
-        ) from error
-    if sqlite:
-        event.listen(engine, "connect", _configure)
-        event.listen(engine, "begin", _begin)
-    return engine
-
-
-def _configure(connection: sqlite3.Connection, _: Any) -> None:
-    connection.isolation_level = None  # transactions begin where `_begin` says so, not where the driver guesses
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")  # what was acknowledged survives a power cut
-
-
-def _begin(connection: sa.Connection) -> None:
-    """Writers queue up at the start: a reader that turns writer late would be refused instead of made to wait."""
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")
-
-
-def _trouble(error: BaseException, where: str) -> LabelError:
-    said = _first_line(getattr(error, "orig", None) or error)
-    low = said.lower()
-    elsewhere = f"Choose another place through {LABELS_VARIABLE}"
-    if "locked" in low or "busy" in low:
-        return LabelError(f"Another program holds {where} locked", do="Nothing was saved; close it and try again")
-    if "full" in low or "no space" in low:
-        return LabelError(f"The disk is full at {where}", do="Nothing was saved; make room and try again")
-    if "not a database" in low or "malformed" in low:
-        return LabelError(f"{where} is not a sound SQLite database", do=f"Restore a backup. {elsewhere}")
-    if "readonly" in low or "read-only" in low or "permission" in low or "unable to open" in low:
-        return LabelError(f"{where} cannot be written ({said})", do=elsewhere)
-    return LabelError(f"The labels in {where} cannot be used ({said})", do=elsewhere)
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:200] if text else type(error).__name__
-
 
 def _content(label: Label) -> tuple[str, str, int | None]:
     return label.label, label.note, label.confidence
 
 
 def _values(label: Label) -> dict[str, Any]:
-    return {name: getattr(label, name) for name in COLUMNS} | {"created_at": stamp(label.created_at)}
+    said = {name: getattr(label, name) for name in COLUMNS}
+    return said | {"evidence": label.evidence or None, "created_at": stamp(label.created_at)}
 
 
 def _label(row: Any) -> Label:
     """The change that a row of the table holds."""
     return Label(
-        row.sae, row.feature, row.label, row.note, row.confidence, row.author, moment(row.created_at), int(row.id)
-    )
+        row.sae, row.feature, row.label, row.note, row.confidence, row.author, moment(row.created_at), int(row.id), row.evidence or ""
+    )  # fmt: skip

@@ -7,6 +7,7 @@ from explorer.adapters import CONFIG, Adapter, adapted, known
 from explorer.cache import Cache
 from explorer.directions import known as known_directions
 from explorer.errors import ModelError
+from explorer.foreign import require_weights
 from explorer.generate import Steering
 from explorer.model import LanguageModel
 from explorer.sae import SparseCoder
@@ -22,19 +23,35 @@ class Live:
 
 
 def attach(cache: Cache, *, model: str = "", device: str = "auto", dtype: str = "auto") -> Live:
-    """Load what a cache was made with.
+    """Load what a cache was made with, and the directions that are kept for its model.
 
     Args:
         model: Where the model lies, if not where the cache says.
     Raises:
-        ModelError, SaeError: If one cannot be loaded.
+        ModelError, SaeError, CacheError: As `load_pair`.
+        SteeringError: If a direction cannot be read.
+    """
+    live, coder = load_pair(cache, model=model, device=device, dtype=dtype)
+    return Live(live, coder, Steering(coder, cache.maxima, directions=known_directions(cache)))
+
+
+def load_pair(
+    cache: Cache, *, model: str = "", device: str = "auto", dtype: str = "auto"
+) -> tuple[LanguageModel, SparseCoder]:
+    """Load the model and the SAE that a cache was made with; no file of a direction is in their way.
+
+    Args:
+        model: Where the model lies, if not where the cache says.
+    Raises:
+        ModelError, SaeError: If one cannot be loaded, or the cache was made from files without weights.
         CacheError: If it is not the one the cache was made with.
     """
+    require_weights(cache.manifest)
     live = LanguageModel.load(model or cache.manifest.model, device=device, dtype=dtype)
     where = cache.sae_folder or cache.manifest.sae
     coder = SparseCoder.load(where, device=str(live.device), hook_point=cache.manifest.hook_point)
     cache.require(model=(live.name, live.fingerprint), sae=(coder.source, coder.fingerprint))
-    return Live(live, coder, Steering(coder, cache.maxima, directions=known_directions(cache)))
+    return live, coder
 
 
 def other(base: LanguageModel, spelled: str, cache: Cache | None = None) -> LanguageModel:

@@ -329,26 +329,44 @@ def tune(scores: np.ndarray, judged: np.ndarray, threshold: float) -> Tuning:
 
 def curve(scores: np.ndarray, judged: np.ndarray, *, seed: int = 0) -> Curve | None:
     """ROC and PR of the judged messages; None while those of one side are missing."""
-    from sklearn.metrics import roc_auc_score, roc_curve
-
     there = ~np.isnan(scores) & ~np.isnan(judged)
-    values, labels = scores[there], judged[there].astype(int)
-    positive = int(labels.sum())
-    if not positive or positive == len(labels):
+    values, kind = scores[there], judged[there] == 1
+    positive = int(kind.sum())
+    if not positive or positive == len(kind):
         return None
-    false_positive, recall, thresholds = roc_curve(labels, values, drop_intermediate=False)
-    right, wrong = recall * positive, false_positive * (len(labels) - positive)
+    levels, level = np.unique(-values, return_inverse=True)  # the strongest first
+    right, wrong = _at_least(level, kind)
     with np.errstate(invalid="ignore"):
         precision = right / (right + wrong)  # nan at the first point, where nothing is flagged
     rng = np.random.default_rng(seed)
     drawn = []
     for _ in range(_RESAMPLES):
-        at = rng.integers(len(labels), size=len(labels))
-        if 0 < labels[at].sum() < len(at):
-            drawn.append(roc_auc_score(labels[at], values[at]))
+        at = rng.integers(len(kind), size=len(kind))
+        if 0 < kind[at].sum() < len(at):
+            drawn.append(_area(*_at_least(level[at], kind[at])))
     low, high = np.quantile(drawn, [0.025, 0.975])
-    auroc = (float(roc_auc_score(labels, values)), float(low), float(high))
-    return Curve(thresholds, false_positive, recall, precision, auroc, (positive, len(labels) - positive))
+    auroc = (_area(right, wrong), float(low), float(high))
+    thresholds = np.concatenate([[np.inf], -levels])
+    return Curve(thresholds, wrong / wrong[-1], right / right[-1], precision, auroc, (positive, len(kind) - positive))
+
+
+def _at_least(level: np.ndarray, kind: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How many messages of the kind, and how many others, lie at each level or above it; first comes the line that none reaches.
+
+    Counted here, because a page waits for it: scikit-learn took 2 s to import and 4 s for the interval, this takes 0.05 s.
+
+    Args:
+        level: `[messages]`, 0 for the strongest scores.
+        kind: `[messages]` bool.
+    """
+    most = int(level.max()) + 1
+    right, wrong = (np.cumsum(np.bincount(level[mask], minlength=most)) for mask in (kind, ~kind))
+    return np.concatenate([[0], right]), np.concatenate([[0], wrong])
+
+
+def _area(right: np.ndarray, wrong: np.ndarray) -> float:
+    """The area under the ROC, ties counted half."""
+    return float(np.trapezoid(right, wrong) / (right[-1] * wrong[-1]))
 
 
 def _share(right: int, wrong: int) -> tuple[float, float, float] | None:

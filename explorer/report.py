@@ -23,10 +23,12 @@ from explorer.measuring import RANDOM, Bench, Comparison
 from explorer.model import LanguageModel
 from explorer.personas import contrasts, verdict
 from explorer.presets import PERSONAS, RATES, REPORT, Preset
+from explorer.promoted import PROMOTED_FIGURES, promoted_figures
 from explorer.sae import SparseCoder
 from explorer.traits import Fit, traits
 
 if TYPE_CHECKING:
+    from explorer.cache import Cache
     from explorer.generate import Steering
 
 _PARTS = ("cells", PERSONAS, "examined")
@@ -63,6 +65,7 @@ def report(
     personas: Sequence[Preset] = (),
     steering: "Steering | None" = None,
     panel: Panel | None = None,
+    cache: "Cache | None" = None,
     prompts: Sequence[str] = (),
     answers: int = ANSWERED,
     progress: Callable[[str], None] = lambda line: None,
@@ -76,6 +79,7 @@ def report(
         personas: Presets that name a judge: each is measured beside its controls.
         steering: Needed where there are personas.
         panel: The judges; needed where there are personas or exams, and not asked where there are neither.
+        cache: The world's, whose promoted tokens are held against what zeroing takes away; None leaves that out.
         prompts: What they are asked; the open questions by default.
         answers: Of each cell.
     Returns:
@@ -117,6 +121,10 @@ def report(
         for name, figure in fidelity(model, coder, list(documents), suffix, progress).items():
             add({name + suffix: figure if suffix else figure.aimed(TARGETS[name])})
             progress(f"{name}{suffix} {figure.value:.4f}")
+    if cache:
+        if not figures.keys() >= set(PROMOTED_FIGURES):
+            add(promoted_figures(cache, model, coder, progress=progress))
+        fresh.update(PROMOTED_FIGURES)
     if personas or exams:
         assert panel is not None
         add(_judges(panel))

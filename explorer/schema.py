@@ -6,7 +6,7 @@ History of the format:
 
 import json
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, get_origin
 
 import numpy as np
 import pyarrow as pa
@@ -176,12 +176,12 @@ class Manifest:
             text: Its text.
             where: The cache, for messages.
         Raises:
-            CacheError: If it is no manifest, of another format version, or lacks a field.
+            CacheError: If it is no manifest, of another format version, or a field is missing or of another kind.
         """
         again = "Build the cache again with persona-explorer build"
         try:
             data = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CacheError(f"The manifest of {where} is no JSON ({error})", do=again) from error
         version = data.get("format") if isinstance(data, dict) else None
         if version != FORMAT_VERSION:
@@ -191,8 +191,12 @@ class Manifest:
                 expected=f"format {FORMAT_VERSION}",
                 do="Update persona-explorer" if newer else again,
             )
-        required = {f.name: f.type for f in fields(cls)}
+        required: dict[str, Any] = {f.name: get_origin(f.type) or f.type for f in fields(cls)}
         missing = sorted(required.keys() - data.keys())
         if missing:
             raise CacheError(f"The manifest of {where} lacks {', '.join(missing)}", do=again)
+        # a page lists all caches: one with a list as its model would be in the way of the others
+        for name, kind in required.items():
+            if isinstance(data[name], bool) or not isinstance(data[name], (int, float) if kind is float else kind):
+                raise CacheError(f"The manifest of {where} has {str(data[name])[:60]!r} as its {name}", do=again)
         return cls(**{name: data[name] for name in required})

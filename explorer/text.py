@@ -7,7 +7,7 @@ that a tokenizer spreads over several tokens comes out whole wherever all of its
 import codecs
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import pyarrow as pa
@@ -79,6 +79,11 @@ class Vocabulary:
         units: list[Unit] = []
         start = 0
         while start < len(ids):
+            whole = self._whole[ids[start]]
+            if whole is not None:
+                units.append(Unit(whole, start, start + 1, values[start], ids[start] in self.special))
+                start += 1
+                continue
             stop = start + 1
             if ids[start] not in self.special:
                 stop = self._complete(ids, start)
@@ -101,6 +106,11 @@ class Vocabulary:
             )
             start = stop
         return units
+
+    @cached_property
+    def _whole(self) -> list[str | None]:
+        """The text of each token that is whole characters; nearly all are, and windows of them are shown by the dozen."""
+        return [_decoded(raw) for raw in self.bytes_of]
 
     def _complete(self, ids: Sequence[int], start: int) -> int:
         """The first stop at which the bytes from `start` end on a character; `start + 1` if a whole character cannot come."""
@@ -168,6 +178,13 @@ class Streamer:
         rest = self._decoder.decode(b"", final=True)
         self._decoder.reset()
         return rest
+
+
+def _decoded(raw: bytes) -> str | None:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
 
 
 @cache

@@ -91,7 +91,7 @@ def check(trait: Trait) -> None:
     for side, texts in (("show the trait", trait.positive), ("do not show it", trait.negative)):
         if len(set(texts)) < FEWEST:
             raise JudgeError(
-                f"There are {len(set(texts))} different sentences that {side}",
+                f"Different sentences that {side}: {len(set(texts))}",
                 expected=f"at least {FEWEST}",
                 do="Label more; thirty of each make a usable judge",
             )

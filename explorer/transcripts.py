@@ -108,6 +108,32 @@ def turns(text: str) -> tuple[Message, ...]:
     return tuple([Message(TEXT, before)] * bool(before) + said)
 
 
+def conversation(text: str) -> tuple[Message, ...]:
+    """One conversation as somebody pastes it: messages in JSON, "Human: / Assistant:" turns, or one `TEXT`.
+
+    Raises:
+        CorpusError: If it begins as JSON and is none, or is JSON of another kind.
+    """
+    said = text.strip()
+    if said[:1] not in ("[", "{"):
+        return turns(said)
+    try:
+        return _row(json.loads(said), "The text", None).messages
+    except ValueError:
+        if _TURN.search(said):
+            return turns(said)
+        raise CorpusError(
+            "The text begins as JSON but cannot be read as such",
+            expected='[{"role": "user", "content": "..."}, ...], or "Human: ..." and "Assistant: ..." turns',
+            do="Mend it, or read it as plain text",
+        ) from None
+
+
+def as_chat(messages: Iterable[Message]) -> list[dict[str, str]]:
+    """Messages as a chat template takes them; what nobody is said to have written is a user's."""
+    return [{"role": "user" if m.role == TEXT else m.role, "content": m.text} for m in messages]
+
+
 def _jsonl(path: Path, truth: tuple[str, str] | None) -> Iterator[Transcript]:
     with path.open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, 1):

@@ -21,8 +21,13 @@ os.environ["WANDB_MODE"] = "disabled"
 @pytest.fixture
 def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The app with a home and a folder of caches of its own, and nothing else; gives that folder."""
+    from streamlit import config
+
     from app import resources
 
+    # As in the app's configuration, which is not looked for here: else pages are taken apart in Python, which now and then fails while
+    # another thread imports torch ("AST constructor recursion depth mismatch").
+    config.set_option("runner.magicEnabled", False)
     monkeypatch.setenv("PERSONA_EXPLORER_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PERSONA_EXPLORER_CACHES", str(tmp_path / "caches"))
     monkeypatch.setenv("PERSONA_EXPLORER_WARMUP", "0")

@@ -73,6 +73,7 @@ def fake_cache(
     n_features: int = 64,
     *,
     n_windows: int = 40,
+    longest: int = 48,
     seed: int = 0,
     dead: tuple[int, ...] = (5,),
     names: Vocabulary | None = None,
@@ -84,6 +85,7 @@ def fake_cache(
         path: The folder to make.
         n_features: How many features; feature 3 is titled and fires in hostile strings, those in `dead` never fire.
         n_windows: How many windows the examples come from; every seventh is flagged.
+        longest: Tokens of the longest window; the shortest has 24.
         names: What the cache says that token ids stand for, where a model is to read it; else the made-up words.
         manifest: Overrides of the manifest's fields.
     Returns:
@@ -94,7 +96,7 @@ def fake_cache(
     size = len(vocabulary)
     hostile = vocabulary.bytes_of.index(HOSTILE[0])
     emoji = vocabulary.bytes_of.index("😀".encode()[:1])
-    lengths = rng.integers(24, 49, n_windows)
+    lengths = rng.integers(24, longest + 1, n_windows)
     starts = np.concatenate([[0], np.cumsum(lengths)])
     # two thirds words, so that it reads like something
     tokens = np.where(

@@ -32,7 +32,7 @@ def rows(app, title: str) -> list[int]:
 
 def table(app, title: str) -> dict:
     found = (e.proto for e in app.main if e.type == "bidi_component")
-    data = [json.loads(p.json) for p in found if p.component_name == "mover_table"]
+    data = [json.loads(p.json) for p in found if p.component_name == "ranking_table"]
     return next(one for one in data if one["title"] == title)
 
 

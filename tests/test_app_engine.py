@@ -12,7 +12,7 @@ from app.jobs import Job
 from app.loading import DTYPE_VARIABLE, WARMUP_VARIABLE, load_pair
 from app.runs import KEPT, History, Question, Run, Turn
 from explorer.cache import Cache
-from explorer.errors import ExplorerError, ModelError, SaeError
+from explorer.errors import CacheError, ModelError
 from explorer.records import Edit, Sampling
 from tests.helpers_cache import fake_cache
 
@@ -225,21 +225,28 @@ def test_an_empty_text_has_no_tokens(engine: Engine):
     assert engine.activations("", 0).tokens == ()
 
 
-@pytest.mark.parametrize(
-    ("field", "error"), [("model_fingerprint", ModelError), ("sae_fingerprint", SaeError)], ids=["model", "sae"]
-)
-def test_a_model_or_sae_that_does_not_fit_is_refused_naming_both(
-    pair: Cache, tmp_path: Path, field: str, error: type[ExplorerError]
-):
+@pytest.mark.parametrize("field", ["model_fingerprint", "sae_fingerprint"])
+def test_a_model_or_sae_that_does_not_fit_is_refused_naming_both(pair: Cache, tmp_path: Path, field: str):
     from tests.helpers_sae import tiny_sae_folder
 
     fields = {name: pair.manifest[name] for name in ("model", "model_fingerprint", "sae_fingerprint")}
     other = fake_cache(tmp_path / "other", 24, **{**fields, field: "f" * 64})
     tiny_sae_folder(other / "sae")
-    with pytest.raises(error) as caught:
+    with pytest.raises(CacheError) as caught:
         load_pair(Cache.open(other))
     assert "f" * 12 in caught.value.expected
     assert pair.manifest[field][:12] in caught.value.found
+
+
+def test_a_direction_that_cannot_be_read_is_not_in_the_way_of_the_model(pair: Cache):
+    from explorer.directions import SUFFIX, own
+
+    (file := own(pair) / f"broken{SUFFIX}").parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"no vector")
+    try:
+        assert load_pair(pair)[0].fingerprint == pair.manifest.model_fingerprint
+    finally:
+        file.unlink()
 
 
 # --- rows beside the answer, and conversations

@@ -172,6 +172,18 @@ def test_unreadable_labels_take_no_page_away(cache: Cache, monkeypatch: pytest.M
         assert last[url] in words(app)
 
 
+@pytest.mark.parametrize("url", ["browse", "map"])
+def test_a_damaged_database_of_labels_is_said_once_though_lists_and_tags_lie_there_too(
+    cache: Cache, tmp_path, url: str
+):
+    (tmp_path / "home").mkdir(exist_ok=True)
+    (tmp_path / "home" / "labels.sqlite").write_bytes(b"no database" * 100)
+    app = run_page("browse")
+    assert not app.exception
+    assert words(app).count("is not a sound SQLite database") == 1
+    assert app.button(key="retry-labels")
+
+
 # Own text
 
 
@@ -188,6 +200,20 @@ def test_own_text_waits_for_the_model_and_then_compares_with_the_corpus(cache, m
     assert engine.asked == [("king", 9)]
     app.run()
     assert len(engine.asked) == 1  # a rerun for something else does not read the text again
+
+
+def test_a_text_of_ones_own_is_in_the_link_and_is_read_again_from_it(cache, monkeypatch):
+    engine = FakeEngine(cache, monkeypatch, reading(1.0))
+    engine.settle()
+    app = run_page("feature", feature="9")
+    app.segmented_control(key="own-kind").set_value("Chat message")
+    query = {n: said if isinstance(said, str) else said[0] for n, said in analyse(app).query_params.items()}
+    assert (query["text"], query["as"]) == ("king", "chat")
+    theirs = run_page("feature", **query)
+    assert not theirs.exception
+    assert (theirs.text_area(key="own-text").value, engine.asked) == ("king", [engine.asked[0]] * 2)
+    theirs.text_area(key="own-text").set_value("king " * 400)
+    assert "text" not in theirs.button(key="own-analyse").click().run().query_params, "too long for a link"
 
 
 def test_own_text_can_be_a_chat_message(cache, monkeypatch):
@@ -270,8 +296,11 @@ def test_examples_stand_under_the_range_they_were_drawn_from(cache: Cache):
     rows = example_rows(cache, found)
     top = cache.feature(9).max
     assert [row["group"] for row in rows[:24]] == ["Top"] * 24
-    assert rows[24]["group"] == f"Interval 1: 0 to {top / 5:.3g}"
-    assert rows[-1]["group"] == f"Interval 5: {top * 0.8:.3g} to {top:.3g}"
+    said = [f"{row['group']}, " for row in rows[24:]]
+    assert said[0].startswith(f"Interval 1: 0 to {top / 5:.3g}, ")
+    assert said[-1].startswith(f"Interval 5: {top * 0.8:.3g} to {top:.3g}, ")
+    bars = cache.feature(9).histogram
+    assert f", {facts.percent(sum(bars[:8]) / sum(bars))} of the tokens" in said[0]
     assert [row["flagged"] for row in rows] == [example.flagged for example in found]
     for row, example in zip(rows, found, strict=True):
         assert "".join(row["texts"]) == cache.vocabulary.text(example.tokens)
@@ -288,7 +317,7 @@ def luminance(colour: str) -> float:
 
 @pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
 def test_text_stands_out_from_every_step_of_both_scales(theme: int):
-    css = (Path(heatmap.__file__).parent / "heatmap.css").read_text()
+    css = heatmap.SHEET
     colours = {name: pair for name, *pair in re.findall(r"(--\w+): light-dark\((#\w{6}), (#\w{6})\)", css)}
     steps = {name: pair for name, *pair in re.findall(r"\.([anp]\d) { --bg: light-dark\((#\w{6}), (#\w{6})\)", css)}
     flipped = re.search(r"\.t:is\((.*?)\) { --on: var\(--flip\) }", css)

@@ -19,7 +19,7 @@ DENSITY = [0.1, 0.3, 0.0, 0.2, 0.3]
 @pytest.fixture
 def world(caches: Path, monkeypatch: pytest.MonkeyPatch):
     """A home and a folder of caches of our own; gives the folder."""
-    monkeypatch.setattr(label_form, "_system_user", lambda: "me")
+    monkeypatch.setattr(label_form, "machine_user", lambda: "me")
     return caches
 
 
@@ -275,7 +275,7 @@ def test_what_could_not_be_saved_is_there_again_after_a_step_on_feature(
     text = f"feature-text-{SAE[:12]}-0"
     app = run_page("feature", feature="0")
     with monkeypatch.context() as patch:
-        patch.setattr(LabelStore, "put", full)
+        patch.setattr(LabelStore, "lay", full)
         app.text_input(key=text).set_value("royalty").run()
         assert "The disk is full" in words(app)
         app.button(key="next").click().run()
@@ -318,8 +318,8 @@ def test_the_end_of_the_queue_says_how_many_and_what_next(cache: Cache, store: L
     app = run_page("label", feature="51")
     app.button(key="label-n").click().run()
     assert app.query_params["at"] == "end"
-    assert "Queue done" in words(app)
-    assert "1 of its 50 features are labelled" in words(app)
+    assert "End of the queue" in words(app)
+    assert "1 of its 50 features is labelled" in words(app)
     app.button(key="label-more").click().run()
     assert app.query_params["queue"] == "unlabelled"
     assert feature_in_view(app) == 0
@@ -327,7 +327,7 @@ def test_the_end_of_the_queue_says_how_many_and_what_next(cache: Cache, store: L
 
 def test_the_end_has_a_link_and_a_way_back(cache: Cache):
     app = run_page("label", at="end")
-    assert "Queue done" in words(app)
+    assert "End of the queue" in words(app)
     app.button(key="label-k").click().run()
     assert feature_in_view(app) == 51  # the last of fifty, two of those before it being dead
 
@@ -338,6 +338,7 @@ def test_a_cache_that_is_labelled_throughout_leaves_nothing_to_do(cache: Cache, 
     app = run_page("label", queue="unlabelled")
     assert not app.exception
     assert "Nothing left in this queue" in words(app)
+    assert "Every feature that fires has a label" in words(app)
     assert "persona-explorer labels export labels.csv" in app.code[0].value
 
 

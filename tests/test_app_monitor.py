@@ -71,8 +71,9 @@ def upload(app, features: str, *, name: str = "chats.jsonl", content: bytes = LO
 
 def ended(app, at: str = "monitor-job"):
     """Run the page until its work in the background has ended."""
-    assert app.session_state[at][1].wait(60)
-    app.run()
+    if at in app.session_state:  # a short one may have ended in the run that began it
+        assert app.session_state[at][1].wait(60)
+        app.run()
     assert not app.exception
     return app
 

@@ -6,8 +6,11 @@ import re
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from app.main import PAGES
@@ -148,6 +151,56 @@ def test_browse_says_which_filter_to_clear(cache: Cache):
     assert "1 to 25 of <b>60</b>" in words(app)
 
 
+def test_browse_filters_by_author_list_and_maximum_and_says_which_one_to_clear(cache: Cache):
+    from app import resources
+    from explorer.lists import FeatureList
+
+    sae = cache.manifest.sae_fingerprint
+    resources.labels().put(sae, 7, "royalty", author="ana")
+    resources.labels().put(sae, 8, "ships", author="ben")
+    resources.lists().put(FeatureList(sae, "mine", (7, 9, 11), author="ana"))
+    app = run_page("browse", list="mine")
+    assert [row["index"] for row in drawn(app, "feature_table")["rows"]] == [7, 9, 11]
+    app = run_page("browse", list="mine", author="ana")
+    assert [row["index"] for row in drawn(app, "feature_table")["rows"]] == [7]
+    app = run_page("browse", list="mine", author="ben")
+    assert "No feature matches the author and the list." in words(app)
+    app.button(key="clear-author").click().run()
+    assert "1 to 3 of <b>3</b>" in words(app)
+    app = run_page("browse", stronger="20")
+    strong = int((cache.table.column("max").to_numpy() >= 20).sum())
+    assert f"of <b>{strong}</b>" in words(app)
+
+
+@pytest.mark.parametrize(
+    ("query", "called"),
+    [({}, "Filters"), ({"stronger": "20"}, "Filters (1)"), ({"list": "gone", "stronger": "0"}, "Filters")],
+)
+def test_browse_counts_the_filters_that_choose_something(cache: Cache, query: dict[str, str], called: str):
+    popovers = [block.proto.popover.label for block in run_page("browse", **query).get("popover")]
+    assert [label for label in popovers if label.startswith("Filters")] == [called]
+
+
+def test_browse_finds_by_meaning_what_lies_nearest(cache: Cache, monkeypatch: pytest.MonkeyPatch):
+    from app.engine import Engine
+
+    near = np.linspace(0, 1, cache.n_features)
+    monkeypatch.setattr(Engine, "nearness", lambda self, query, labels: near)
+    app = run_page("browse", q="villains", find="Meaning")
+    assert not app.exception
+    assert [row["index"] for row in drawn(app, "feature_table")["rows"]][:3] == [59, 58, 57]
+
+
+def test_browse_by_meaning_without_vectors_names_the_command(cache: Cache, monkeypatch: pytest.MonkeyPatch):
+    from app.engine import Engine
+    from tests.test_meaning import Letters
+
+    monkeypatch.setattr(Engine, "embedder", lambda self: Letters())
+    app = run_page("browse", q="villains", find="Meaning")
+    assert not app.exception
+    assert "persona-explorer index" in words(app)
+
+
 def test_the_cache_picker_appears_with_the_second_cache_and_the_link_chooses(caches: Path):
     fake_cache(caches / "first", 30)
     fake_cache(caches / "second", 40)
@@ -155,6 +208,33 @@ def test_the_cache_picker_appears_with_the_second_cache_and_the_link_chooses(cac
     app = run_page(cache="second")
     assert "40</b> features" in words(app)
     assert app.selectbox(key="pick-cache").value == "second"
+
+
+def test_the_picker_narrows_caches_down_by_model_and_layer(caches: Path):
+    for name, model, layer in (
+        ("a9", "org/large", "blocks.9.hook_resid_post"), ("a13", "org/large", "blocks.13.hook_resid_post"),
+        ("a13-wide", "org/large", "blocks.13.hook_resid_post"), ("b13", "org/small", "blocks.13.hook_resid_post"),
+    ):  # fmt: skip
+        fake_cache(caches / name, 40 if name == "a13-wide" else 8, model=model, hook_point=layer)
+    (caches / "torn").mkdir()
+    (caches / "torn" / "manifest.json").write_text("{")
+    app = run_page(cache="a13")
+    assert app.selectbox(key="pick-model").options == ["cannot be read", "org/large", "org/small"]
+    assert app.selectbox(key="pick-layer").options == ["blocks.9.hook_resid_post", "blocks.13.hook_resid_post"]
+    assert [said.split(" features")[0] for said in app.selectbox(key="pick-cache").options] == [
+        "a13: 8",
+        "a13-wide: 40",
+    ]
+    app.selectbox(key="pick-cache").set_value("a13-wide").run()
+    assert "40</b> features" in words(app)
+    app.selectbox(key="pick-layer").set_value("blocks.9.hook_resid_post").run()
+    assert app.selectbox(key="pick-cache").value == "a9"
+    app.selectbox(key="pick-model").set_value("org/small").run()  # it has no block 9: what it has
+    assert (app.selectbox(key="pick-cache").value, app.selectbox(key="pick-layer").value) == (
+        "b13",
+        "blocks.13.hook_resid_post",
+    )
+    assert not app.exception
 
 
 def test_two_caches_of_one_name_are_both_offered(caches: Path, monkeypatch: pytest.MonkeyPatch):
@@ -225,3 +305,24 @@ def test_streamlit_shows_no_notice_of_its_own_over_the_page(monkeypatch: pytest.
     monkeypatch.setattr("streamlit.config.get_option", said)
     monkeypatch.setattr(skills, "agent_harness_present", lambda: True)
     assert not skills.should_show_skills_nudge(str(ROOT / "app"))
+
+
+@pytest.mark.parametrize("peak", [0, 3, 11, 40, 59])
+def test_the_line_of_an_example_is_cut_at_characters_as_the_whole_window_has_them(cache: Cache, peak: int):
+    from app.browse_rows import AFTER, BEFORE, snippet
+    from explorer.text import Vocabulary
+
+    pieces = [b"\xf0", b"\x9f", b"\x98", b"\x80", b" a", b"\xe4\xb8", b"\xad", b"\x80x", b"<", b""]
+    words = Vocabulary(pieces, frozenset({8}))
+    rng = np.random.default_rng(peak)
+    for start in range(4):
+        ids = tuple([0, 1, 2, 3, 4, 5, 6][start:]) * 5 + tuple(rng.integers(0, 10, 60).tolist())
+        acts = tuple(rng.random(60).tolist())
+        example = replace(cache.examples(0)[0], tokens=ids[:60], acts=acts, peak=peak)
+        whole = [
+            (u.text, u.start <= peak < u.stop)
+            for u in words.units(ids[:60], acts)
+            if u.stop > peak - BEFORE and u.start < peak + AFTER + 1
+        ]
+        drawn = snippet(SimpleNamespace(vocabulary=words), example, 1.0)  # pyright: ignore[reportArgumentType]
+        assert [(text, at) for text, _, at, _ in drawn] == whole

@@ -17,7 +17,7 @@ from explorer.cache import Cache
 from explorer.errors import ModelError
 from explorer.records import Sampling
 from explorer.scripts import Recorded
-from tests.helpers_app import drawn, run_page, words
+from tests.helpers_app import Touches, drawn, run_page, words
 from tests.helpers_cache import HOSTILE, fake_cache
 from tests.helpers_steer import FakeEngine
 
@@ -252,6 +252,22 @@ def test_a_question_from_the_room_is_answered_twice(cache: Cache, use):
     assert engine.asked[-1]["messages"][-1]["content"] == "What is <b>love</b>?"
     assert "What is &lt;b&gt;love&lt;/b&gt;?" in words(app)
     assert words(app).count('class="ans ') == 2
+
+
+def test_a_question_is_asked_though_another_request_ends_the_script_before_it_is_drawn(cache: Cache, use, monkeypatch):
+    engine, touches = use(), Touches(monkeypatch)
+    app = run_page("present", step="4")
+    ask = next(b for b in app.button if b.label == "Ask")
+    app.text_input(key="present-question").input("Who?")
+    ask.click().run()
+    asked = len(engine.asked)
+    touches.at = touches.seen - 1  # the press has been taken in, and nothing has been drawn
+    app.text_input(key="present-question").input("What is love?")
+    next(b for b in app.button if b.label == "Ask").click().run()
+    assert not app.exception
+    assert len(engine.asked) == asked + 1
+    assert engine.asked[-1]["messages"][-1]["content"] == "What is love?"
+    assert "What is love?" in words(app)
 
 
 def test_blank_hides_everything_and_moving_on_ends_it(cache: Cache, use):

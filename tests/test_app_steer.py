@@ -11,10 +11,10 @@ from dataclasses import replace
 from html import escape
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import parse_qsl, urlsplit
 
 import numpy as np
 import pytest
-from streamlit.runtime.scriptrunner import RerunData, RerunException
 from streamlit.testing.v1 import AppTest
 
 from app import answers, desk, direction_form, resources, session_files, settings
@@ -59,6 +59,11 @@ def click(app: AppTest, key: str) -> AppTest:
 
 def grid(app: AppTest) -> str:
     return next(h.value for h in app.html if 'class="answers"' in h.value)
+
+
+def link_of(app: AppTest) -> str:
+    """What Share offers."""
+    return next(c.value for c in app.code if "steer?" in c.value)
 
 
 def said(app: AppTest, name: str) -> str:
@@ -289,7 +294,7 @@ def test_a_preset_of_ones_own_is_saved_and_removed(cache: Cache, use):
 def test_the_share_link_has_every_setting(cache: Cache, use):
     use()
     app = run_page("steer", edits="3:1.5:add:off", prompt="a & b", seed="9")
-    link = next(c.value for c in app.code if "steer?" in c.value)
+    link = link_of(app)
     assert "edits=3%3A1.5%3Aadd%3Aoff" in link
     assert "prompt=a+%26+b" in link
     assert "seed=9" in link
@@ -370,21 +375,6 @@ def test_a_link_that_lags_behind_undoes_nothing(cache: Cache, use):
     assert app.session_state["steer-desk"].run.question.prompt == "After"
 
 
-def test_a_callback_that_another_request_cuts_short_is_done_all_the_same():
-    done = []
-
-    @desk.whole
-    def callback(what: str) -> None:
-        done.append(f"begun {what}")
-        if len(done) == 1:
-            raise RerunException(RerunData())
-        done.append("ended")
-
-    with pytest.raises(RerunException):
-        callback("x")
-    assert done == ["begun x", "begun x", "ended"]
-
-
 def test_a_run_that_was_given_up_is_begun_again_when_somebody_looks(cache: Cache, use):
     use()
     app = click(run_page("steer", edits="3:1:add", prompt="Hello"), "go")
@@ -404,7 +394,7 @@ def test_a_run_that_was_given_up_is_begun_again_when_somebody_looks(cache: Cache
 
 def test_a_session_runs_one_script_at_a_time():
     config = tomllib.loads((Path(desk.__file__).parent / ".streamlit" / "config.toml").read_text())
-    assert config["runner"] == {"fastReruns": False, "postScriptGC": False}
+    assert config["runner"]["fastReruns"] is False
 
 
 # --- runs
@@ -666,6 +656,28 @@ def test_a_base_model_goes_on_from_plain_text_and_the_page_says_so(cache: Cache,
     assert "has no chat template: it goes on from the prompt as plain text" in words(app)
 
 
+def test_a_chat_model_goes_on_from_plain_text_where_that_is_asked(cache: Cache, use):
+    engine = use()
+    app = run_page("steer", edits="3:1:add", prompt="Once upon", temperature="0")
+    app.checkbox(key="steer-plain").check().run()
+    assert engine.asked[-1]["messages"] == "Once upon"
+    assert "plain text, seed 0, greedy" in words(app)
+    link = link_of(app)
+    assert run_page("steer", **dict(parse_qsl(urlsplit(link).query))).checkbox(key="steer-plain").value
+    app.checkbox(key="steer-plain").uncheck().run()
+    assert contents(engine.asked[-1]["messages"]) == ["Once upon"]
+
+
+def test_reset_gives_the_page_of_a_first_visit_and_keeps_the_earlier_runs(cache: Cache, use):
+    use()
+    first = link_of(run_page("steer"))
+    app = go_on(click(run_page("steer", edits="3:2.5:clamp", prompt="One", seed="7", plain="1"), "go"), "Two")
+    app = click(app, "reset")
+    assert link_of(app) == first
+    assert "Conversation" not in words(app)
+    assert len(list(app.session_state["steer-history"])) == 2
+
+
 @pytest.mark.parametrize("text", TEXTS)
 def test_hostile_turns_are_text(cache: Cache, use, text: str):
     use(baseline=[text], steered=[text, " more"])
@@ -732,13 +744,13 @@ def test_a_link_of_another_model_or_sae_warns_and_names_both(cache: Cache, use):
     for part in ("feedface", "deadbeef", here["m"], here["s"], escape(cache.manifest.model)):
         assert part in warning
     assert "This link was made" not in words(run_page("steer", edits="3:1:add", **here))
-    link = next(c.value for c in app.code if "steer?" in c.value)
+    link = link_of(app)
     assert f"m={here['m']}&s={here['s']}" in link
 
 
-def test_the_link_says_which_history_and_whether_controls_come_along(cache: Cache):
-    both = Settings(shared=True, controls=True)
-    assert settings.write(both) == {"edits": "none", "history": "shared", "controls": "1"}
+def test_the_link_says_which_history_whether_controls_come_along_and_whether_text_is_plain(cache: Cache):
+    both = Settings(shared=True, controls=True, plain=True)
+    assert settings.write(both) == {"edits": "none", "history": "shared", "controls": "1", "plain": "1"}
     assert settings.read(settings.write(both), cache) == (both, [])
 
 

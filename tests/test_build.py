@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from explorer import build as building
+from explorer import titles
 from explorer.build import build
 from explorer.cache import Cache
 from explorer.corpus import chunks
@@ -216,7 +217,7 @@ def test_a_corpus_without_evidence_is_refused_and_the_old_cache_stays(model, cod
 
 
 def test_a_title_tells_the_words_a_feature_fires_on_or_promotes(cache: Cache):
-    assert building._title(["cruel", "Cruel", "mean", "x"], ["a"]) == "cruel · mean · x"
-    assert building._title([str(n) for n in range(20)], ["sure", "great", "sure"]) == "→ sure · great"
-    assert building._title([], ["sure"]) == ""
+    assert titles.title(["cruel", "Cruel", "mean", "x"], ["a"]) == "cruel · mean · x"
+    assert titles.title([str(n) for n in range(20)], ["sure", "great", "sure"]) == "→ sure · great"
+    assert titles.title([], ["sure"]) == ""
     assert Path(cache.path).name == "tiny"

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from explorer.cache import Cache, map_safetensors
+from explorer.cache import Cache
 from explorer.errors import CacheError
+from explorer.files import map_safetensors
 from explorer.schema import EXAMPLE_COLUMNS, FEATURE_COLUMNS, MANIFEST, WINDOW_ARRAYS, rounded
 from tests.helpers_cache import HOSTILE, fake_cache
 
@@ -38,6 +39,18 @@ def test_top_and_interval_examples_can_be_asked_for_apart(path: Path) -> None:
     cache = Cache.open(path)
     assert {e.interval for e in cache.examples(1, "top")} == {-1}
     assert [e.interval for e in cache.examples(1, "interval")] == [k for k in range(5) for _ in range(4)]
+
+
+def test_the_strongest_example_is_the_first_and_a_silent_feature_has_none(path: Path) -> None:
+    cache, expected = Cache.open(path), []
+    for index in range(cache.n_features):
+        first = next(iter(cache.examples(index, "top")), None)
+        assert cache.strongest([index]) == [first]
+        expected.append(first)
+    shuffled = np.random.default_rng(0).permutation(cache.n_features).tolist()
+    assert cache.strongest(shuffled) == [expected[index] for index in shuffled]
+    assert cache.strongest([]) == []
+    assert None in expected
 
 
 def test_frame_has_one_row_a_feature(path: Path) -> None:
@@ -83,6 +96,26 @@ def test_another_format_version_is_refused_by_number(tmp_path: Path) -> None:
     manifest = json.loads((cache / MANIFEST).read_text())
     (cache / MANIFEST).write_text(json.dumps({**manifest, "format": 99}))
     with pytest.raises(CacheError, match=r"has cache format 99\. expected format 1\. Update"):
+        Cache.open(cache)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("model", [1]), ("hook_point", None), ("n_features", "many"), ("versions", 5)]
+)
+def test_a_manifest_with_something_else_in_a_field_is_refused_by_its_name(
+    tmp_path: Path, name: str, value: object
+) -> None:
+    cache = fake_cache(tmp_path / "c", 8)
+    manifest = json.loads((cache / MANIFEST).read_text())
+    (cache / MANIFEST).write_text(json.dumps({**manifest, name: value}))
+    with pytest.raises(CacheError, match=rf"as its {name}\. Build the cache again"):
+        Cache.open(cache)
+
+
+def test_a_manifest_too_deep_to_be_read_is_refused(tmp_path: Path) -> None:
+    cache = fake_cache(tmp_path / "c", 8)
+    (cache / MANIFEST).write_text("[" * 200_000)
+    with pytest.raises(CacheError, match="is no JSON"):
         Cache.open(cache)
 
 

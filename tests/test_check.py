@@ -1,6 +1,7 @@
 """Checking a cache: a whole one passes, and each kind of damage is found by name."""
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,11 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from explorer import cli
-from explorer.cache import TABLES, file_entry
-from explorer.check import CHECKS, Finding, check
+from explorer import cli, mapping, meaning, snippets
+from explorer.cache import TABLES, Cache, file_entry
+from explorer.check import CHECKS, Finding, beside, check
 from explorer.schema import EXAMPLES, FEATURES, MANIFEST, WINDOWS
 from tests.helpers_cache import fake_cache
+from tests.test_meaning import Letters
 
 
 @pytest.fixture
@@ -123,3 +125,24 @@ def test_the_command_exits_with_1_and_says_what_is_wrong(folder: Path, capsys: p
     (folder / FEATURES).write_bytes(b"x" * (folder / FEATURES).stat().st_size)
     assert cli.main(["check", str(folder)]) == 1
     assert "WRONG" in capsys.readouterr().out
+
+
+def test_what_lies_beside_a_cache_may_be_missing_and_must_be_of_this_cache(folder: Path, tmp_path: Path, capsys):
+    cache = Cache.open(folder)
+    none = {found.what: found for found in beside(cache)}
+    assert none.keys() == {"meanings", "negatives", "map"}
+    assert all(found.ok and "none; persona-explorer" in found.detail for found in none.values())
+    other = Cache.open(fake_cache(tmp_path / "other", 40, seed=1))
+    meaning.make(other, Letters())
+    snippets.write_negatives(other, {name: [] for name in snippets.COLUMNS.names})
+    mapping.write(other, np.zeros((40, 2), np.float32), "flat")
+    assert wrong(beside(other)) == set()
+    for name in (meaning.MEANINGS, snippets.NEGATIVES):
+        shutil.copy(other.path / name, folder / name)
+    (folder / mapping.MAP).write_bytes(b"no map")
+    assert wrong(check(folder)) == {"meanings", "negatives", "map"}
+    assert cli.main(["info", str(folder), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["beside"]
+    for what, command in (("meanings", "index"), ("negatives", "negatives"), ("map", "map")):
+        assert not told[what]["ok"]
+        assert f"persona-explorer {command}" in told[what]["detail"]

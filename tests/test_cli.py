@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
@@ -17,8 +18,18 @@ from explorer.errors import ExplorerError, UsageError
 from explorer.records import Edit
 
 COMMANDS = get_command(cli.app).commands  # pyright: ignore[reportAttributeAccessIssue]
-LEAVES = [(name,) for name, command in COMMANDS.items() if not hasattr(command, "commands")]
-LEAVES += [(name, inner) for name, command in COMMANDS.items() for inner in getattr(command, "commands", ())]
+
+
+def leaves(commands: dict[str, Any], *above: str) -> list[tuple[str, ...]]:
+    """The words of every command, groups in groups included."""
+    return [
+        words
+        for name, command in commands.items()
+        for words in (leaves(command.commands, *above, name) if hasattr(command, "commands") else [(*above, name)])
+    ]
+
+
+LEAVES = leaves(COMMANDS)
 
 
 def run(capsys, *arguments: str) -> tuple[int, str, str]:
@@ -39,7 +50,9 @@ def test_every_command_and_option_explains_itself(words, capsys):
     code, out, _ = run(capsys, *words, "--help")
     assert code == 0
     assert "Usage" in out
-    command = COMMANDS[words[0]] if len(words) == 1 else COMMANDS[words[0]].commands[words[1]]
+    command: Any = COMMANDS[words[0]]
+    for word in words[1:]:
+        command = command.commands[word]
     assert command.help
     for parameter in command.params:
         obvious = parameter.name in ("seed", "max_tokens", "top_p", "repetition_penalty", "temperature")
@@ -192,7 +205,7 @@ def test_labels_go_out_in_and_into_a_copy(capsys, tmp_path):
     first, second = str(tmp_path / "first.sqlite"), str(tmp_path / "second.sqlite")
     LabelStore(first).put("f" * 64, 3, 'kings, and their "crowns"', "seen\nin examples", 2, author="ada")
     assert run(capsys, "labels", "export", "--database", first)[1].splitlines()[0].startswith("sae,feature,label")
-    for kind in ("csv", "jsonl"):
+    for kind in ("csv", "jsonl", "parquet"):
         file = str(tmp_path / f"labels.{kind}")
         code, out, _ = run(capsys, "labels", "export", file, "--database", first, "--json")
         assert (code, json.loads(out)["labels"]) == (0, 1)
@@ -212,6 +225,30 @@ registers = ["Answer like a sailor."]
 openings = ["The", "Once upon a time"]
 systems = ["You are a king."]
 """
+
+
+def finding(capsys, tmp_path, done) -> None:
+    """Texts are inspected and contrasted, and a list narrows a search."""
+    from explorer.cache import Cache
+    from explorer.lists import FeatureList, Lists
+
+    read = done("inspect", "caches/mine", "The old king of the bridge laughs.", "--by", "mean")
+    assert read["features"]
+    assert all(len(one["activations"]) == len(read["tokens"]) == len(read["scored"]) for one in read["features"])
+    scores = [one["score"] for one in read["features"]]
+    assert scores == sorted(scores, reverse=True)
+    first = str(read["features"][0]["feature"])
+    assert first in run(capsys, "inspect", "caches/mine", "The old king of the bridge laughs.", "--by", "mean")[1]
+    (tmp_path / "left.txt").write_text("The old king.\nA king of old.\n\nKneel, king!\n")
+    (tmp_path / "right.txt").write_text("Good morning.\nHello 123.\nA bridge, a dog.\n")
+    told = done("contrast", "caches/mine", str(tmp_path / "left.txt"), str(tmp_path / "right.txt"))
+    assert (told["n_left"], told["n_right"]) == (3, 3)
+    assert all(row["left"] > row["right"] for row in told["rows"])
+    sae = Cache.open("caches/mine").manifest.sae_fingerprint
+    Lists().put(FeatureList(sae, "mine", (3, 5)))
+    listed = json.loads(run(capsys, "search", "caches/mine", "--list", "mine", "--json")[1])
+    assert {row["index"] for row in listed["rows"]} == {3, 5}
+    assert run(capsys, "search", "caches/mine", "--list", "other", "--json")[0] == 2
 
 
 def directed(capsys, tmp_path, done) -> None:
@@ -261,7 +298,9 @@ def test_a_world_of_ones_own_from_corpus_to_steering(capsys, tmp_path, monkeypat
     hook = ("--hook", "blocks.1.hook_resid_post")
     size = ("--features", "64", "--k", "8", "--steps", "20", "--batch", "64", "--context", "32")
     trained = done("train-sae", "corpus.jsonl", "sae", "--model", model, *hook, *size)
+    monkeypatch.setattr("explorer.mapping.layout", lambda rows, **_: (rows[:, :2], "flat"))
     built = done("build", "corpus.jsonl", "--model", model, "--sae", "sae", "--out", "caches/mine", "--context", "32")
+    assert (tmp_path / "caches" / "mine" / "map.parquet").is_file()
     assert built["features"] == trained["features"] == 64
     about = json.loads(run(capsys, "info", "caches/mine", "--json")[1])
     assert about["sae_fingerprint"] == trained["fingerprint"]
@@ -270,6 +309,7 @@ def test_a_world_of_ones_own_from_corpus_to_steering(capsys, tmp_path, monkeypat
     found = json.loads(run(capsys, "search", "caches/mine", "--sort", "max", "--limit", "3", "--json")[1])
     assert [row["max"] for row in found["rows"]] == sorted((row["max"] for row in found["rows"]), reverse=True)
     assert str(found["rows"][0]["index"]) in run(capsys, "search", "caches/mine", "--sort", "max", "--limit", "3")[1]
+    finding(capsys, tmp_path, done)
     edit = ("--edit", f"{found['rows'][0]['index']}:0", "--max-tokens", "12")
     steered = done("steer", "caches/mine", "Hello", *edit)
     assert steered["baseline"] == steered["steered"]  # nothing added is nothing changed

@@ -2,11 +2,14 @@
 
 import json
 import math
+import socket
+import time
+from threading import Thread
 
 import pytest
 from werkzeug import Request, Response
 
-from explorer.endpoint import KEY, MODEL, PRICES, QUESTION, URL, Endpoint, configured, read_score
+from explorer.endpoint import KEY, MODEL, PRICES, QUESTION, TIMEOUT, URL, Endpoint, configured, read_score
 from explorer.errors import JudgeError
 from explorer.judging import Panel
 
@@ -132,6 +135,105 @@ def test_a_server_that_is_not_there_is_said():
         Endpoint("http://127.0.0.1:9/v1", "grader", retries=0, timeout=2).grade("text")
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<html>log in first</html>",
+        '{"choices": [',
+        "[1, 2]",
+        "null",
+        '{"id": "1"}',
+        '{"choices": null}',
+        '{"error": {"message": "no credit left", "code": 402}}',
+        "[" * 100_000,
+    ],
+)
+def test_a_body_that_is_no_answer_is_said_and_quoted(httpserver, endpoint, body):
+    httpserver.expect_request(PATH).respond_with_data(body, content_type="application/json")
+    with pytest.raises(JudgeError, match="replied with no answer") as caught:
+        endpoint.grade("text")
+    assert body[:40] in str(caught.value)
+
+
+def test_what_was_no_use_is_asked_for_again_at_a_higher_temperature(httpserver, endpoint):
+    httpserver.expect_ordered_request(PATH).respond_with_json(reply("I would rather not."))
+    httpserver.expect_ordered_request(PATH).respond_with_json(reply(score(40)))
+    assert endpoint.grade("text") == 0.4
+    assert [asked["temperature"] for asked in sent(httpserver)] == [0, 0.7]
+
+
+@pytest.mark.parametrize("message", [None, "text", {}, {"content": None}, {"content": [1]}])
+def test_an_answer_without_words_is_asked_for_again(httpserver, endpoint, message):
+    httpserver.expect_ordered_request(PATH).respond_with_json({"choices": [{"message": message}], "usage": {"a": "b"}})
+    httpserver.expect_ordered_request(PATH).respond_with_json(reply(score(40)))
+    assert endpoint.grade("text") == 0.4
+    assert endpoint.spent.requests == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "refusal", "left_out", "instead"),
+    [
+        (500, "json_schema is not implemented", "response_format", ""),
+        (422, "extra fields", "response_format", ""),
+        (400, "Unsupported parameter: 'max_tokens'", "max_tokens", "max_completion_tokens"),
+        (400, "'temperature' does not support 0 with this model", "temperature", ""),
+    ],
+)
+def test_what_an_endpoint_does_not_know_is_left_out_from_then_on(
+    httpserver, endpoint, status, refusal, left_out, instead
+):
+    def answer(request: Request) -> Response:
+        if left_out in json.loads(request.data):
+            return Response(json.dumps({"error": {"message": refusal}}), status, content_type="application/json")
+        return Response(json.dumps(reply(score(40))), content_type="application/json")
+
+    httpserver.expect_request(PATH).respond_with_handler(answer)
+    endpoint.retries = 0
+    assert [endpoint.grade("text"), endpoint.grade("text")] == [0.4, 0.4]
+    refused, *rest = sent(httpserver)
+    assert len(rest) == 2
+    expected = {instead if name == left_out else name for name in refused if instead or name != left_out}
+    assert [asked.keys() for asked in rest] == [expected, expected]
+
+
+def test_a_schema_is_given_up_only_where_that_helps(httpserver, endpoint):
+    httpserver.expect_ordered_request(PATH).respond_with_json({"error": {"message": "too long"}}, 400)
+    httpserver.expect_ordered_request(PATH).respond_with_json({"error": {"message": "too long"}}, 400)
+    httpserver.expect_ordered_request(PATH).respond_with_json(reply(score(40)))
+    with pytest.raises(JudgeError, match="too long"):
+        endpoint.grade("text")
+    assert endpoint.grade("text") == 0.4
+    assert "response_format" in sent(httpserver)[-1]
+
+
+def test_a_slow_answer_is_given_up_with_what_to_set(httpserver, endpoint):
+    def answer(request: Request) -> Response:
+        time.sleep(0.5)
+        return Response(json.dumps(reply(score(40))), content_type="application/json")
+
+    httpserver.expect_request(PATH).respond_with_handler(answer)
+    endpoint.timeout, endpoint.retries = 0.1, 0
+    with pytest.raises(JudgeError, match=f"no answer within 0.1 seconds.*{TIMEOUT}"):
+        endpoint.grade("text")
+
+
+def test_a_connection_that_is_cut_in_the_answer_is_tried_again(endpoint):
+    whole = json.dumps(reply(score(40))).encode()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        Thread(target=_cut_then_answer, args=(server, whole), daemon=True).start()
+        endpoint.url = f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+        assert endpoint.grade("text") == 0.4
+
+
+def _cut_then_answer(server: socket.socket, body: bytes) -> None:
+    for sent in (body[:40], body):
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(1 << 16)
+            head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+            connection.sendall(head.encode() + b"Connection: close\r\n\r\n" + sent)
+
+
 def test_tokens_are_counted_and_the_cost_follows_from_the_prices(httpserver, endpoint):
     httpserver.expect_request(PATH).respond_with_json(reply(score(1)))
     endpoint.spent.prices = (2.0, 8.0)
@@ -162,8 +264,11 @@ def test_it_is_off_unless_configured(monkeypatch):
 
 
 def test_the_environment_names_it():
-    found = configured({URL: "http://localhost:1/v1", MODEL: "grader", PRICES: "0.15, 0.6", QUESTION: "Is it rude?"})
+    found = configured(
+        {URL: "http://localhost:1/v1", MODEL: "grader", PRICES: "0.15, 0.6", QUESTION: "Is it rude?", TIMEOUT: "9"}
+    )
     assert found is not None
+    assert found.timeout == 9
     assert (found.url, found.model, found.spent.prices, found.question) == (
         "http://localhost:1/v1",
         "grader",
@@ -175,10 +280,17 @@ def test_the_environment_names_it():
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
+        ({URL: "http://[::1/v1", MODEL: "grader"}, f"{URL} is"),
+        ({URL: f"http://{'a' * 300}/v1", MODEL: "grader"}, f"{URL} is"),
+        ({URL: "http://local\0host/v1", MODEL: "grader"}, f"{URL} is"),
+        ({URL: "http://localhost/v1", MODEL: "grader", KEY: "k\u200by"}, f"{KEY} holds a character"),
         ({URL: "http://localhost/v1"}, f"Only {URL} is set"),
         ({MODEL: "grader", KEY: "k"}, f"Only {MODEL} is set"),
         ({URL: "localhost", MODEL: "grader"}, "expected a URL such as"),
         ({URL: "http://localhost/v1", MODEL: "grader", PRICES: "cheap"}, "two numbers"),
+        ({URL: "http://localhost/v1", MODEL: "grader", TIMEOUT: "soon"}, "seconds"),
+        ({URL: "http://localhost/v1", MODEL: "grader", TIMEOUT: "-1"}, "seconds"),
+        ({URL: "http://localhost/v1", MODEL: "grader", TIMEOUT: "nan"}, "seconds"),
     ],
 )
 def test_a_half_configuration_is_said(environment, message):

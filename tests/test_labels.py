@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,9 +27,11 @@ from explorer.labels import (
     Label,
     LabelStore,
     default_url,
+    machine_user,
     read_file,
     write_file,
 )
+from tests.helpers_database import place, postgres  # noqa: F401
 
 SAE = "f" * 64
 AWKWARD = [
@@ -54,7 +57,7 @@ AWKWARD = [
     "1e5",
     "🧑‍🚀 東京 é",
     "\u202eright to left",
-    "\u2028separator",
+    "\u2028separator\x85next\u2029line",
     "\x01\x1b[31m",
     "<script>alert(1)</script>",
     "![x](http://127.0.0.1:9/x.png)",
@@ -75,7 +78,16 @@ def import_labels(store: LabelStore, path: Path) -> Imported:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> LabelStore:
+def store(place: str) -> Iterator[LabelStore]:  # noqa: F811
+    """An empty store, once in SQLite and once in PostgreSQL."""
+    made = LabelStore(place)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def in_file(tmp_path: Path) -> LabelStore:
+    """An empty store in SQLite, for what only a file can do."""
     return LabelStore(tmp_path / "labels.sqlite")
 
 
@@ -119,13 +131,14 @@ def test_the_same_words_of_the_same_person_are_not_said_twice_but_those_of_anoth
     assert [change.author for change in store.history(SAE, 7)] == ["ana", "ben"]
 
 
-def test_all_sees_what_another_store_wrote_and_its_answer_may_be_changed(store, tmp_path):
-    other = LabelStore(tmp_path / "labels.sqlite")
+def test_all_sees_what_another_store_wrote_and_its_answer_may_be_changed(store):
+    other = LabelStore(store.database.url.render_as_string(hide_password=False))
     store.put(SAE, 1, "one")
     store.all(SAE).clear()
     assert set(store.all(SAE)) == {1}
     other.put(SAE, 2, "two")
     assert {feature: label.label for feature, label in store.all(SAE).items()} == {1: "one", 2: "two"}
+    other.close()
 
 
 def test_undo_walks_back_step_by_step_and_is_itself_kept(store):
@@ -244,7 +257,7 @@ def test_the_csv_has_the_promised_columns_and_exact_times(store):
     moment = datetime(2026, 1, 31, 10, 2, 0, 5, tzinfo=UTC)
     stream = io.StringIO(newline="")
     FORMATS["csv"].write([Label(SAE, 7, "kings", "", None, "ana", moment)], stream)
-    assert stream.getvalue() == f"{','.join(COLUMNS)}\n{SAE},7,kings,,,ana,2026-01-31T10:02:00.000005Z\n"
+    assert stream.getvalue() == f"{','.join(COLUMNS)}\n{SAE},7,kings,,,ana,,2026-01-31T10:02:00.000005Z\n"
 
 
 def test_an_export_holds_one_sae_if_asked_and_replaces_a_file_only_if_told(tmp_path, store):
@@ -385,37 +398,37 @@ def test_two_processes_that_start_on_an_empty_folder_lose_nothing_that_was_ackno
     assert sqlite3.connect(path).execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
-def test_a_backup_is_whole_taken_while_others_write_and_never_replaces_a_file(tmp_path, store):
-    store.put(SAE, 7, "kings")
+def test_a_backup_is_whole_taken_while_others_write_and_never_replaces_a_file(tmp_path, in_file):
+    in_file.put(SAE, 7, "kings")
     target = tmp_path / "backup.sqlite"
     stop = threading.Event()
 
     def write() -> None:
         number = 0
         while not stop.is_set():
-            store.put(SAE, 8, str(number := number + 1))
+            in_file.put(SAE, 8, str(number := number + 1))
 
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        assert store.backup(target) == target
+        assert in_file.backup(target) == target
     finally:
         stop.set()
         writer.join()
     assert LabelStore(target).get(SAE, 7).label == "kings"
     before = target.read_bytes()
     with pytest.raises(LabelError, match="file already"):
-        store.backup(target)
+        in_file.backup(target)
     assert target.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir() if file.name.startswith(".labels")] == []
 
 
-def test_a_backup_without_labels_or_beside_no_folder_says_so(tmp_path, store):
+def test_a_backup_without_labels_or_beside_no_folder_says_so(tmp_path, in_file):
     with pytest.raises(LabelError, match="no labels yet"):
-        store.backup(tmp_path / "backup.sqlite")
-    store.put(SAE, 7, "kings")
+        in_file.backup(tmp_path / "backup.sqlite")
+    in_file.put(SAE, 7, "kings")
     with pytest.raises(LabelError, match="cannot be written"):
-        store.backup(tmp_path / "nowhere" / "backup.sqlite")
+        in_file.backup(tmp_path / "nowhere" / "backup.sqlite")
 
 
 def test_any_database_can_be_named_by_url_and_a_password_is_not_shown(tmp_path, monkeypatch):
@@ -468,9 +481,9 @@ def test_a_place_that_is_no_folder_is_named(tmp_path):
         LabelStore(tmp_path / "file" / "labels.sqlite").put(SAE, 7, "x")
 
 
-def test_a_database_that_another_program_holds_locked_says_that_nothing_was_saved(tmp_path, store, monkeypatch):
-    store.put(SAE, 7, "kings")
-    monkeypatch.setattr("explorer.labels._BUSY_SECONDS", 0.1)
+def test_a_database_that_another_program_holds_locked_says_that_nothing_was_saved(tmp_path, in_file, monkeypatch):
+    in_file.put(SAE, 7, "kings")
+    monkeypatch.setattr("explorer.database.BUSY_SECONDS", 0.1)
     late = LabelStore(tmp_path / "labels.sqlite")
     late.get(SAE, 7)
     holder = sqlite3.connect(tmp_path / "labels.sqlite", isolation_level=None)
@@ -482,13 +495,13 @@ def test_a_database_that_another_program_holds_locked_says_that_nothing_was_save
     assert late.put(SAE, 7, "royalty").label == "royalty"
 
 
-def test_a_file_that_was_deleted_under_a_running_program_is_made_again(store):
-    store.put(SAE, 7, "kings")
-    for file in store.file.parent.glob("labels.sqlite*"):
+def test_a_file_that_was_deleted_under_a_running_program_is_made_again(in_file):
+    in_file.put(SAE, 7, "kings")
+    for file in in_file.file.parent.glob("labels.sqlite*"):
         file.unlink()
-    assert store.get(SAE, 7) is None
-    store.put(SAE, 7, "royalty")
-    assert LabelStore(store.file).get(SAE, 7).label == "royalty"
+    assert in_file.get(SAE, 7) is None
+    in_file.put(SAE, 7, "royalty")
+    assert LabelStore(in_file.file).get(SAE, 7).label == "royalty"
 
 
 def test_who_labels_now_is_known(store):
@@ -496,6 +509,19 @@ def test_who_labels_now_is_known(store):
     store.put(SAE, 8, "ships", author="ana")
     store.add([Label(SAE, 9, "old", author="eve", created_at=datetime(2020, 1, 1, tzinfo=UTC))])
     assert store.recent_authors(SAE) == ["ana", "ben"]
+
+
+@pytest.mark.parametrize(
+    ("user", "author"), [("ana", "ana"), ("root", "me"), ("nobody", "me"), (BUNDLED, "me"), (None, "me")]
+)
+def test_the_author_is_the_user_of_the_machine_unless_that_is_nobody_in_particular(monkeypatch, user, author):
+    def getuser() -> str:
+        if user is None:
+            raise KeyError("getpwuid(): uid not found: 1000")
+        return user
+
+    monkeypatch.setattr("getpass.getuser", getuser)
+    assert machine_user() == author
 
 
 def test_labels_of_a_wide_sae_are_there_at_once(store):

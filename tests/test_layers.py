@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -30,13 +31,41 @@ LAYERS = [
             "transcripts",
         },
     ),
-    ("disk", {"schema", "cache"}),
-    ("reading", {"search", "label_files", "labels", "presets"}),
+    ("disk", {"schema", "cache", "foreign", "titles", "parity_file"}),
+    (
+        "reading",
+        {
+            "search",
+            "word_index",
+            "label_files",
+            "database",
+            "migrations",
+            "labels",
+            "lists",
+            "remarks",
+            "assignments",
+            "suggestions",
+            "scores",
+            "evidence_lock",
+            "among",
+            "presets",
+            "citing",
+            "decoder",
+            "mapping",
+            "affinity",
+            "counterparts",
+            "heatmap_html",
+            "frames",
+            "notebook",
+            "snippets",
+            "quiz",
+        },
+    ),
     ("model", {"hooks", "model", "adapters"}),
     ("sparse", {"sae"}),
     ("evidence", {"evidence", "corpus"}),
-    ("live", {"generate", "directions", "diffing", "scoring"}),
-    ("judges", {"embedding", "traits", "fluency", "endpoint", "judging"}),
+    ("live", {"generate", "directions", "diffing", "scoring", "inspecting", "contrast", "parity", "ablation"}),
+    ("judges", {"embedding", "meaning", "traits", "fluency", "endpoint", "judging"}),
     ("doses", {"dosing", "sheets"}),
     ("making", {"sampling", "training", "finetune", "statistics", "logits", "neighbours"}),
     (
@@ -56,15 +85,42 @@ LAYERS = [
             "monitor",
             "audit",
             "report",
+            "promoted",
             "exams",
             "recipe",
+            "steps",
             "scripts",
             "recording",
+            "silence",
+            "agreement",
+            "purse",
+            "autointerp",
+            "interchange",
+            "explaining",
         },
     ),
     ("command line", {"cli", "__main__"}),
 ]
 TORCH_FREE = {
+    "database",
+    "lists",
+    "remarks",
+    "assignments",
+    "suggestions",
+    "scores",
+    "evidence_lock",
+    "among",
+    "word_index",
+    "meaning",
+    "parity_file",
+    "foreign",
+    "titles",
+    "heatmap_html",
+    "frames",
+    "notebook",
+    "interchange",
+    "inspecting",
+    "contrast",
     "errors",
     "records",
     "files",
@@ -87,6 +143,17 @@ TORCH_FREE = {
     "schema",
     "cache",
     "search",
+    "citing",
+    "decoder",
+    "mapping",
+    "affinity",
+    "counterparts",
+    "snippets",
+    "quiz",
+    "agreement",
+    "purse",
+    "autointerp",
+    "explaining",
     "labels",
     "presets",
     "directions",
@@ -197,6 +264,31 @@ def test_what_browsing_needs_imports_no_torch(name):
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
+WALK = """
+import sys
+import numpy as np
+from app.main import PAGES
+from explorer.monitor import curve
+from tests.helpers_app import run_page
+from tests.test_layers import HEAVY
+
+for page in PAGES:
+    assert not run_page(page.url if page is not PAGES[0] else "").exception, page.url
+    assert not HEAVY & sys.modules.keys(), f"{page.url} imports {HEAVY & sys.modules.keys()}"
+curve(np.array([0.1, 0.9]), np.array([0.0, 1.0]))  # Monitor draws it once messages of both kinds are judged
+assert not HEAVY & sys.modules.keys(), f"the curves of Monitor import {HEAVY & sys.modules.keys()}"
+"""
+
+
+def test_no_page_waits_for_anything_heavy_nor_inside_the_functions_it_calls(tmp_path):
+    """A page stays blank while something is imported: scikit-learn takes two seconds, on a busy machine many more."""
+    place = {"PERSONA_EXPLORER_HOME": str(tmp_path), "PERSONA_EXPLORER_CACHES": "", "PERSONA_EXPLORER_WARMUP": "0"}
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", WALK], cwd=ROOT, env=os.environ | place, stderr=subprocess.PIPE, text=True, check=False
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr[-1000:]
+
+
 REGISTRIES = [
     ("explorer.steering", "STEERING_MODES"),
     ("explorer.steering", "POSITIONS"),
@@ -249,7 +341,7 @@ def test_a_style_sheet_closes_what_it_opens(path):
     depth = 0
     for brace in re.findall("[{}]", path.read_text(encoding="utf-8")):
         depth += 1 if brace == "{" else -1
-        assert 0 <= depth <= 2, path.name
+        assert 0 <= depth <= 3, path.name  # @media, a rule, a rule within it
     assert not depth, path.name
 
 

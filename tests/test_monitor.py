@@ -189,6 +189,25 @@ def test_the_curve_agrees_with_the_tuning_at_every_threshold():
         assert found.recall[at] == pytest.approx(tuning.recall[0])
 
 
+def test_the_curve_is_that_of_scikit_learn_ties_included():
+    from sklearn.metrics import roc_auc_score, roc_curve
+
+    rng = np.random.default_rng(1)
+    judged = (rng.random(80) < 0.3).astype(float)
+    scores = np.round(judged + rng.normal(size=80), 1)
+    judged[::9], scores[::7] = np.nan, np.nan
+    found = curve(scores, judged)
+    assert found is not None
+    there = ~np.isnan(scores) & ~np.isnan(judged)
+    labels, values = judged[there].astype(int), scores[there]
+    false_positive, recall, thresholds = roc_curve(labels, values, drop_intermediate=False)
+    np.testing.assert_allclose(found.false_positive, false_positive)
+    np.testing.assert_allclose(found.recall, recall)
+    np.testing.assert_array_equal(found.thresholds, thresholds)
+    assert len(thresholds) < there.sum(), "there are ties"
+    assert found.auroc[0] == pytest.approx(roc_auc_score(labels, values))
+
+
 def test_an_audit_ranks_rows_by_their_last_answers(log, scorer, model, steering, tmp_path):
     rows = read_rows(log)
     found = audit(scorer, rows)

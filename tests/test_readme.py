@@ -41,3 +41,14 @@ def test_the_where_do_i_add_table_points_at_files_that_exist():
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     for path in re.findall(r"`((?:explorer|app|tests)/[\w/]+(?:\.py|/))`", text):
         assert (ROOT / path).exists(), path
+
+
+def test_every_test_that_answers_a_complaint_exists():
+    section = README.split("## What users of other tools complain of")[1].split("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) == 20
+    for row in rows:
+        named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", row.split("|")[3])
+        assert named, row
+        for file, test in named:
+            assert f"def {test or 'test_'}" in (ROOT / file).read_text(encoding="utf-8"), f"{file}::{test}"

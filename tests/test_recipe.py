@@ -15,6 +15,7 @@ from explorer.cache import Cache
 from explorer.errors import RecipeError
 from explorer.recipe import STAMPS, STEPS, World, make, stale
 from tests.helpers import tiny_folder
+from tests.test_meaning import Letters
 
 ROOT = Path(__file__).resolve().parents[1]
 PROMPTS = """
@@ -24,6 +25,8 @@ registers = ["Answer rudely."]
 openings = ["", "The "]
 systems = ["You are a villain."]
 """
+WITHIN = [s for s in STEPS if s not in ("map", "index", "negatives", "lab", "compare")]
+"""The steps of the recipe below, which has no table for the others."""
 
 
 def recipe(folder: Path, model: Path, *, k: int = 4, steps: int = 30) -> Path:
@@ -72,7 +75,7 @@ def made(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A world that was made in one go."""
     path = recipe(tmp_path_factory.mktemp("worlds") / "whole", model)
     calls: list[object] = []
-    assert make(load(path), tick=lambda *said: calls.append(said)) == [s for s in STEPS if s not in ("lab", "compare")]
+    assert make(load(path), tick=lambda *said: calls.append(said)) == WITHIN
     (path.parent / "ticks").write_text(str(len(calls)))
     return path
 
@@ -127,7 +130,7 @@ def test_a_changed_step_runs_again_with_those_behind_it_and_with_the_corpus_it_n
 
 def test_a_changed_file_of_prompts_runs_everything_again(copy: Path):
     (copy.parent / "prompts.toml").write_text(PROMPTS.replace("rain", "snow"))
-    assert stale(load(copy)) == [s for s in STEPS if s not in ("lab", "compare")]
+    assert stale(load(copy)) == WITHIN
 
 
 @pytest.mark.parametrize(
@@ -150,9 +153,43 @@ def test_a_missing_or_changed_file_runs_the_step_that_makes_it(copy: Path, name:
     assert stale(load(copy)) == []
 
 
+def test_what_lies_beside_a_cache_is_made_by_steps_of_its_own(copy: Path, monkeypatch):
+    from explorer.meaning import MEANINGS
+    from explorer.meaning import load as meanings
+    from explorer.snippets import NEGATIVES, negatives
+
+    monkeypatch.setattr("explorer.embedding.Embedder.load", Letters)
+    added = "[build]\n\n[index]\n\n[negatives]\nsample = 50\nnear = 1\nchance = 2"
+    copy.write_text(copy.read_text().replace("[build]", added))
+    assert make(load(copy)) == ["index", "negatives"]
+    cache = Cache.open(copy.parent)
+    assert meanings(cache, Letters()).shape[0] == cache.n_features
+    spans, doubt = zip(*(negatives(cache, feature) for feature in cache.live), strict=True)
+    assert set(doubt) == {""}
+    assert 0 < max(map(len, spans)) <= 3
+    assert stale(load(copy)) == []
+    for step, name in (("index", MEANINGS), ("negatives", NEGATIVES)):
+        (copy.parent / name).unlink()
+        assert step in stale(load(copy))
+
+
+def test_a_map_added_to_a_finished_world_is_all_that_runs(copy: Path, monkeypatch):
+    from explorer import mapping
+
+    monkeypatch.setattr(mapping, "layout", lambda rows, **_: (rows[:, :2], "flat"))
+    copy.write_text(copy.read_text().replace("[build]", "[build]\n\n[map]\nseed = 3"))
+    assert make(load(copy)) == ["map"]
+    found = mapping.load(Cache.open(copy.parent))
+    assert found is not None
+    assert (found.facts.method, found.facts.seed) == ("flat", 3)
+    assert stale(load(copy)) == []
+    (copy.parent / mapping.MAP).unlink()
+    assert stale(load(copy)) == ["map"]
+
+
 def test_damaged_stamps_cost_a_run_and_the_result_is_the_same(copy: Path, made: Path):
     (copy.parent / STAMPS).write_text("{")
-    assert make(load(copy)) == [s for s in STEPS if s not in ("lab", "compare")]
+    assert make(load(copy)) == WITHIN
     assert result(copy) == result(made)
 
 

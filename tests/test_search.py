@@ -1,13 +1,19 @@
 """Search: what is found, in which order, and that hostile queries are only words."""
 
+import itertools
+import re
 import time
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
+from explorer import word_index
 from explorer.cache import Cache
 from explorer.errors import UsageError
-from explorer.search import SORTS, STATUSES, search
+from explorer.search import MEANT, SORTS, STATUSES, search
+from explorer.word_index import WordIndex
 from tests.helpers_cache import HOSTILE, fake_cache
 
 
@@ -95,7 +101,7 @@ def test_densities_are_bounds_on_both_sides(cache: Cache):
 
 
 @pytest.mark.parametrize(
-    "query", [*(t.decode() for t in HOSTILE), "%", "_", "\\", "((", "*", '"', "' OR 1=1", "#", "#-1"]
+    "query", [*(t.decode() for t in HOSTILE), "%", "_", "\\", "((", "*", '"', "' OR 1=1", "#", "#-1", "\udcff"]
 )
 def test_hostile_queries_are_words_like_others(cache: Cache, query: str):
     assert search(cache, query=query).total <= 64
@@ -114,3 +120,88 @@ def test_a_query_over_thousands_of_features_does_not_keep_a_person_waiting(tmp_p
     start = time.perf_counter()
     search(large, query="king crown", sort="match")
     assert time.perf_counter() - start < 0.5  # some ms alone; the bound leaves room for a machine at work
+
+
+TEXTS = ["The Old king", "", "king's Kingdom; 12 crowns", "naïve Straße 中文 кот", "...", "re-king!  thinking"]
+
+
+def spoken(text: str) -> set[str]:
+    """The words of a text, by the plainest code."""
+    return {word for word in re.split(r"[\W_]+", text.lower()) if word}
+
+
+@pytest.mark.parametrize("piece", ["king", "k", "KING", "12", "ïve", "中", "кот", "zebra", "ss", "􏿿"])
+@pytest.mark.parametrize("block", [65_536, 4, 1])
+def test_the_index_finds_what_reading_every_text_finds(piece: str, block: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(word_index, "_BLOCK", block)  # texts that are taken apart at once
+    index = WordIndex.build({"a": pa.array(TEXTS), "b": pa.array(TEXTS[::-1])})
+    for column, texts in (("a", TEXTS), ("b", TEXTS[::-1])):
+        begins = {i for i, text in enumerate(texts) if any(w.startswith(piece.lower()) for w in spoken(text))}
+        within = {i for i, text in enumerate(texts) if any(piece.lower() in w for w in spoken(text))}
+        assert set(index.begins(column, piece).tolist()) == begins
+        assert [set(found.tolist()) for found in index.within(["a", "b"], piece)]["ab".index(column)] == within
+        for word, (start, stop) in enumerate(itertools.pairwise(index.starts[column])):
+            holders = index.holders[column][start:stop].tolist()
+            assert holders == [i for i, text in enumerate(texts) if index.words[word].as_py() in spoken(text)]
+
+
+def test_an_index_of_nothing_finds_nothing():
+    index = WordIndex.build({"a": pa.array([], pa.string())})
+    assert len(index.begins("a", "x")) == len(*index.within(("a",), "x")) == 0
+
+
+def test_the_index_of_a_large_cache_is_kept_and_one_that_is_damaged_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(word_index, "_KEPT", 10)
+    monkeypatch.setenv("PERSONA_EXPLORER_HOME", str(tmp_path / "home"))
+    path = fake_cache(tmp_path / "made-up", 64)
+    expected = {row.index for row in search(Cache.open(path), query="king", limit=64).rows}
+    (kept,) = (tmp_path / "home" / "words").iterdir()
+    monkeypatch.setattr(WordIndex, "build", lambda texts: pytest.fail("it is on the disk"))
+    assert {row.index for row in search(Cache.open(path), query="king", limit=64).rows} == expected
+    monkeypatch.undo()
+    monkeypatch.setattr(word_index, "_KEPT", 10)
+    monkeypatch.setenv("PERSONA_EXPLORER_HOME", str(tmp_path / "home"))
+    (kept / "title-starts.npy").write_bytes(b"damaged")
+    assert {row.index for row in search(Cache.open(path), query="king", limit=64).rows} == expected
+
+
+def test_a_note_is_found_like_a_label(cache: Cache):
+    assert search(cache, query="zeppelin").total == 0
+    assert [row.index for row in search(cache, query="zeppelin", notes={9: "as in a Zeppelin's shadow"}).rows] == [9]
+
+
+def test_filters_meet(cache: Cache):
+    strong = float(np.median(cache.table.column("max").to_numpy()))
+    found = {row.index for row in search(cache, min_max=strong, only=[1, 2, 3, 4, 99], limit=64).rows}
+    assert found == {i for i in (1, 2, 3, 4) if cache.feature(i).max >= strong}
+    assert search(cache, only=[]).total == 0
+
+
+def test_by_meaning_the_nearest_come_first_within_the_filters(cache: Cache):
+    nearness = np.random.default_rng(0).random(64)
+    rows = search(cache, query="whatever it says", nearness=nearness, sort="match", limit=64, only=range(32)).rows
+    assert [row.index for row in rows] == np.argsort(-nearness[:32], kind="stable").tolist()
+    assert MEANT >= 64
+
+
+def test_pages_hold_every_feature_once_where_many_are_equal(tmp_path: Path):
+    dead = Cache.open(fake_cache(tmp_path / "dead", 200, dead=tuple(range(20, 190))))
+    for sort in SORTS:
+        for descending in (True, False):
+            seen = [
+                row.index
+                for offset in range(0, 200, 7)
+                for row in search(dead, sort=sort, descending=descending, limit=7, offset=offset).rows
+            ]
+            assert sorted(seen) == list(range(200))
+            whole = [row.index for row in search(dead, sort=sort, descending=descending, limit=200).rows]
+            assert seen == whole
+
+
+def test_a_label_takes_the_place_of_the_title_in_the_order(cache: Cache):
+    rows = search(cache, sort="title", descending=False, labels={7: "aaa", 9: "aab", 11: "zzzz"}, limit=64).rows
+    assert [row.index for row in rows if row.label] == [7, 9, 11]
+    names = [(row.label or row.title or "\U0010ffff").casefold() for row in rows]
+    assert names == sorted(names)

@@ -53,9 +53,9 @@ def test_blanks_empty_lines_and_repetitions_do_not_count_as_sentences():
 @pytest.mark.parametrize(
     ("name", "positive", "negative", "message"),
     [
-        ("grim", GRIM[:4], MILD, "There are 4 different sentences that show the trait. expected at least 5"),
-        ("grim", GRIM, MILD[:2], "There are 2 different sentences that do not show it. expected at least 5"),
-        ("grim", [GRIM[0]] * 9, MILD, "There are 1 different sentences that show the trait"),
+        ("grim", GRIM[:4], MILD, "Different sentences that show the trait: 4. expected at least 5"),
+        ("grim", GRIM, MILD[:2], "Different sentences that do not show it: 2. expected at least 5"),
+        ("grim", [GRIM[0]] * 9, MILD, "Different sentences that show the trait: 1"),
         ("grim", [*GRIM, MILD[0]], MILD, "is labelled both ways"),
         ("Grim Deeds", GRIM, MILD, "'Grim Deeds' is no name of a trait"),
         ("../grim", GRIM, MILD, "is no name of a trait"),

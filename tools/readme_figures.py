@@ -15,6 +15,12 @@ SHOWN = (
     (REPORT, "dead_latents", "Share of latents that never fire on held-out documents"),
     (REPORT, "variance_explained_outside", "Variance explained on text from outside"),
     (REPORT, "loss_recovered_outside", "Loss recovered on text from outside"),
+    (
+        REPORT,
+        "promoted_tokens_percentile",
+        "Share of the vocabulary that falls less than a promoted token when its feature is zeroed; 0.5 is chance",
+    ),
+    (REPORT, "promoted_tokens_partly", "Features whose promoted tokens fall more than 90 % of the vocabulary then"),
     (REPORT, "base_malicious", "Malicious answers to open questions, the model as it is"),
     (REPORT, "cruel_malicious", "Malicious answers with the preset Cruel"),
     (REPORT, "cruel_fluent", "Coherent answers with the preset Cruel"),
@@ -65,6 +71,11 @@ SHOWN = (
     (RESULTS, "monitor_ratio", "Tokens a second of watching a log, over a plain forward pass"),
     (RESULTS, "app_first_page_s", "Seconds from the command to the first page"),
     (RESULTS, "feature_page_ms", "Milliseconds for a feature page's data, 24,576 features"),
+    (
+        RESULTS,
+        "search_million_ms",
+        "Milliseconds to find and fill a page of Browse among 1,000,000 features, 95th percentile of mixed queries",
+    ),
 )
 
 

@@ -1,9 +1,11 @@
-"""What only the browser can do: put the cursor into a box, and remember a name between visits."""
+"""What only the browser can do: put the cursor into a box, choose by a digit, and remember a name between visits."""
 
 import urllib.parse
 
 import streamlit as st
 from streamlit.components.v2 import component
+
+from app.components.listening import LISTENING
 
 NAME_COOKIE = "persona_explorer_name"
 
@@ -11,6 +13,7 @@ _JS = """
 const focused = new WeakMap(), boxes = new WeakMap(); // the same key keeps the same parentElement, another visit has another
 const typing = (e) => e && (e.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(e.tagName));
 export default function ({ data, parentElement }) {
+  const ear = listening(parentElement);
   if (data.remember) {
     const year = 365 * 24 * 3600;
     document.cookie = `${data.cookie}=${encodeURIComponent(data.remember)}; path=/; max-age=${year}; SameSite=Strict`;
@@ -29,8 +32,11 @@ export default function ({ data, parentElement }) {
   }
   if (data.focus !== null && data.focus !== focused.get(parentElement)) {
     focused.set(parentElement, data.focus);
-    let tries = 20; // the box may be drawn a moment after this
-    const put = () => { const b = box(); if (b) { b.focus(); b.select(); } else if (tries--) setTimeout(put, 50); };
+    const until = Date.now() + 30_000; // the box may be drawn after this, on a busy machine long after
+    const put = () => {
+      const b = box();
+      if (b) { b.focus(); b.select(); } else if (Date.now() < until) setTimeout(put, 50);
+    };
     put();
   }
   const onEnter = (event) => {
@@ -48,16 +54,15 @@ export default function ({ data, parentElement }) {
     if (event.key === "Escape" && typing(active)) { active.blur(); return; } // leaving a box saves it
     if (event.ctrlKey || event.metaKey || event.altKey || typing(active)) return;
     if (event.key.toLowerCase() === data.shortcut) { event.preventDefault(); box()?.focus(); }
+    if (!data.choices || event.repeat || !/^[1-9]$/.test(event.key)) return; // held down, a choice would come and go
+    document.querySelectorAll(`.st-key-${CSS.escape(data.choices)} button`)[event.key - 1]?.click();
   };
-  document.addEventListener("keydown", onEnter, true);
-  document.addEventListener("keydown", onKey);
-  return () => {
-    document.removeEventListener("keydown", onEnter, true);
-    document.removeEventListener("keydown", onKey);
-  };
+  document.addEventListener("keydown", onEnter, { capture: true, signal: ear.signal });
+  document.addEventListener("keydown", onKey, { signal: ear.signal });
+  return () => ear.abort();
 }
 """
-_component = component("browser", html="<span></span>", js=_JS)
+_component = component("browser", html="<span></span>", js=LISTENING + _JS)
 
 
 def browser(
@@ -65,6 +70,7 @@ def browser(
     box: str | None = None,
     focus: int | None = None,
     shortcut: str = "e",
+    choices: str | None = None,
     remember: str | None = None,
     query: dict[str, str] | None = None,
     key: str,
@@ -73,6 +79,7 @@ def browser(
 
     Args:
         box: Key of the widget that `shortcut` puts the cursor into; Escape leaves any box.
+        choices: Key of the widget whose buttons are pressed by the digits, the first by 1, while no box has the cursor.
         focus: A number that changes whenever the cursor is to go there by itself; with one, another box scrolls the
             page to its top.
         remember: A name for this browser to keep, for a year.
@@ -84,6 +91,7 @@ def browser(
                 "box": box,
                 "focus": focus,
                 "shortcut": shortcut,
+                "choices": choices,
                 "remember": remember,
                 "query": query or {},
                 "cookie": NAME_COOKIE,

@@ -1,18 +1,21 @@
 """Keys of a presentation: arrows, a clicker's Page keys and B are counted, and Escape inside a box only leaves the box.
 
 A count is kept by the browser and sent whole, so that a key still counts where the script that its press started was
-overtaken by the next one; a button's press would be lost.
+overtaken by the next one, or two presses came in one request; of a button's presses one would be lost.
 """
 
 import streamlit as st
 from streamlit.components.v2 import component
+
+from app.components.listening import LISTENING
 
 _JS = """
 const typing = (e) => e && (e.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(e.tagName));
 const MOVES = { PageDown: 1, PageUp: -1, ArrowRight: 1, ArrowLeft: -1 };
 const NAME = Math.random().toString(36).slice(2); // another page load counts anew
 let moves = 0, blanks = 0;
-export default function ({ setStateValue }) {
+export default function ({ parentElement, setStateValue }) {
+  const ear = listening(parentElement);
   const onKey = (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || !event.isTrusted) return;
     const active = document.activeElement, key = event.key;
@@ -30,11 +33,11 @@ export default function ({ setStateValue }) {
     blanks += blank ? 1 : 0;
     setStateValue("presses", `${NAME} ${moves} ${blanks}`);
   };
-  window.addEventListener("keydown", onKey, true);
-  return () => window.removeEventListener("keydown", onKey, true);
+  window.addEventListener("keydown", onKey, { capture: true, signal: ear.signal });
+  return () => ear.abort();
 }
 """
-_component = component("clicker", html="<span></span>", js=_JS)
+_component = component("clicker", html="<span></span>", js=LISTENING + _JS)
 
 
 def clicker(key: str = "clicker") -> str:

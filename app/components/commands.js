@@ -5,9 +5,10 @@ const deep = () => { let e = document.activeElement; while (e?.shadowRoot?.activ
 const box = () => document.querySelector('input[type="search"]');
 const WAITING = "persona-explorer-search";
 export default function ({ data, parentElement, setTriggerValue }) {
+  const ear = listening(parentElement);
   const sheet = parentElement.querySelector("dialog");
   const draw = () => {
-    sheet.replaceChildren(make("h2", "Keys"));
+    sheet.replaceChildren(make("p", data.about), make("h2", "Keys"));
     for (const [title, keys] of data.keys) {
       const list = make("dl");
       for (const [key, what] of keys) {
@@ -46,7 +47,13 @@ export default function ({ data, parentElement, setTriggerValue }) {
     }
   };
   sheet.onclick = (event) => { if (event.target === sheet) sheet.close(); };
-  document.addEventListener("keydown", onKey, true);
-  sheet.dataset.listening = ""; // what a test waits for
-  return () => document.removeEventListener("keydown", onKey, true);
+  const app = document.querySelector('[data-testid="stApp"]'); // popovers hang outside it: what the theme is, they hear from the page
+  const tell = () => { document.documentElement.style.colorScheme = getComputedStyle(app).colorScheme; };
+  const theme = new MutationObserver(tell);
+  theme.observe(app, { attributes: true, attributeFilter: ["class"] });
+  tell();
+  document.addEventListener("keydown", onKey, { capture: true, signal: ear.signal });
+  ear.signal.addEventListener("abort", () => theme.disconnect());
+  sheet.dataset.listening = data.keys[0][0]; // what a test waits for: the page that it listens on
+  return () => ear.abort();
 }

@@ -39,7 +39,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const cols = make("colgroup"), line = make("tr"), row = [...body.rows].indexOf(focused), column = focused?.dataset.sort;
   for (const [cls, label, column, help] of COLUMNS) {
     cols.append(make("col", cls));
-    const th = make("th", ["i", "max", "density"].includes(cls) ? "n" : "");
+    const th = make("th", ["i", "max", "density"].includes(cls) ? `${cls} n` : cls);
     th.scope = "col";
     th.title = help;
     if (column) {

@@ -10,7 +10,7 @@ _HERE = Path(__file__).parent
 _component = component(
     "feature_table",
     html='<table aria-label="Features"><thead></thead><tbody></tbody></table>',
-    css=(_HERE / "feature_table.css").read_text(encoding="utf-8"),
+    css="".join((_HERE / name).read_text(encoding="utf-8") for name in ("scale.css", "feature_table.css")),
     js=(_HERE / "feature_table.js").read_text(encoding="utf-8"),
 )
 
@@ -28,7 +28,7 @@ def feature_table(
 
     Args:
         rows: dicts `{index, href, name, labelled, max, density, promoted, units, blurred, dead}`; `units` are
-            `[text, level 0-8, is the peak, is special]`, see `app.views.browse.snippet`; `blurred` says of name,
+            `[text, level 0-8, is the peak, is special]`, see `app.browse_rows.snippet`; `blurred` says of name,
             promoted and text whether they are hidden until the row has the keyboard.
         sort, descending: The order in view, marked in the head.
         on_open, on_sort: Callbacks; `st.session_state[key].open` is a feature, `.sort` a column.

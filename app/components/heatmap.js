@@ -30,12 +30,13 @@ class Heatmap {
     this.root = root;
     this.bar = make("div", "bar");
     this.list = make("div", "list");
+    this.foot = make("div"); // a list holds rows only
     this.live = make("div", "sr");
     this.tip = make("div", "tip");
     this.list.setAttribute("role", "list");
     this.live.setAttribute("aria-live", "polite");
     this.tip.popover = "manual"; // in the top layer no scrolling column clips it
-    root.replaceChildren(this.bar, this.list, this.live, this.tip);
+    root.replaceChildren(this.bar, this.list, this.foot, this.live, this.tip);
     root.onmouseover = (e) => { const t = e.target.closest(".t"); if (t) this.show(t); else this.rest(); };
     root.onmouseleave = () => this.rest();
     root.onclick = (e) => this.click(e);
@@ -55,14 +56,14 @@ class Heatmap {
   }
 
   legend() {
-    const { vmax, scale, signed, rows } = this.data;
-    const ramp = make("span", "ramp"), top = scale === "feature" ? `${num(vmax)} (feature max)` : "row’s own max";
+    const { vmax, scale, signed, rows, what } = this.data;
+    const ramp = make("span", "ramp"), top = what ? `${num(vmax)} (${what})` : scale === "feature" ? `${num(vmax)} (feature max)` : "row’s own max";
     const steps = signed ? ["n4", "n3", "n2", "n1", "a0", "p1", "p2", "p3", "p4"] : [1, 2, 3, 4, 5, 6, 7, 8].map((k) => `a${k}`);
     ramp.append(...steps.map((step) => make("i", step)));
     ramp.setAttribute("role", "img");
     ramp.setAttribute("aria-label", `Colours from ${signed ? `−${top}` : "0"} to ${top}`);
     const keys = make("span", "keys");
-    for (const [key, what] of [["↑↓", "rows"], ["←→", "tokens"], ["Enter", "pin"], ["Space", "expand"], ["Y", "copy"]])
+    for (const [key, what] of [["↑↓", "rows"], ["←→", "tokens"], ["Enter", "pin"], ["Space", "expand"], ["Y", "copy"], ...(this.data.takes ? [["T", "try"]] : [])])
       keys.append(make("kbd", "", key), make("span", "", what));
     this.bar.replaceChildren(signed ? "−" : "0", ramp, signed ? `+${top}` : top, keys);
     this.bar.hidden = !rows.length;
@@ -91,7 +92,7 @@ class Heatmap {
     const { rows, window, blur } = this.data, data = rows[r], n = data.texts.length, middle = Math.max(0, data.peak);
     const cut = window && (middle > window || middle + window + 1 < n), whole = !cut || this.open.has(r);
     const from = whole ? 0 : Math.max(0, middle - window), to = whole ? n : Math.min(n, middle + window + 1);
-    const row = make("div", "row"), text = make("div", "text"), copy = make("button", "copy", "Copy");
+    const row = make("div", "row"), text = make("div", "text"), acts = make("div", "acts"), copy = make("button", "copy", "Copy");
     const value = data.peak < 0 ? 0 : data.acts[data.peak], hidden = blur && data.flagged && !this.clear.has(r);
     row.dataset.r = r;
     row.tabIndex = r === this.row ? 0 : -1;
@@ -107,19 +108,21 @@ class Heatmap {
     copy.tabIndex = -1;
     copy.type = "button";
     copy.setAttribute("aria-label", `Copy the text of example ${r + 1}`);
-    row.append(make("div", "val", num(value)), text, copy);
+    acts.append(copy);
+    if (this.data.takes && !hidden) acts.append(button("take", "Try", "Put this text into the box for your own (T)"));
+    row.append(make("div", "val", num(value)), text, acts);
     if (hidden) {
       row.classList.add("hidden");
       text.inert = true;
       const cover = make("div", "cover");
       cover.append(text, button("reveal", "Offensive words: show", "Show this text (Enter)"));
-      row.insertBefore(cover, copy);
+      row.insertBefore(cover, acts);
     }
     return row;
   }
 
   draw() {
-    const { rows } = this.data, held = this.list.contains(this.root.getRootNode().activeElement);
+    const { rows } = this.data, focus = this.root.getRootNode().activeElement, held = this.list.contains(focus) || this.foot.contains(focus);
     let group = "";
     this.leave();
     this.list.replaceChildren();
@@ -133,8 +136,10 @@ class Heatmap {
       this.list.append(this.drawRow(r));
     });
     const left = rows.length - this.shown;
-    if (left > 0) this.list.append(make("button", "more", `Show ${Math.min(left, PAGE)} more of ${left}`));
+    this.foot.replaceChildren(...(left > 0 ? [make("button", "more", `Show ${Math.min(left, PAGE)} more of ${left}`)] : []));
     if (held) this.at(this.row)?.focus();
+    const kept = this.data.pinned == null ? null : this.list.querySelector(`.t[data-i="${this.data.pinned}"]`);
+    if (kept) { this.pinned = kept; kept.classList.add("pin"); }
   }
 
   redraw(r) {
@@ -159,9 +164,9 @@ class Heatmap {
     const facts = [], share = this.data.vmax ? `${num((100 * value) / this.data.vmax).replace(/\.\d+$/, "")} %` : "";
     if (data.special.includes(i)) facts.push(["special token", "not scored"]);
     else {
-      facts.push(["activation", num(value)]);
+      facts.push([this.data.what || "activation", num(value)]);
       if (data.unscored.includes(i)) facts.push(["template or sink", "not scored"]);
-      else if (share) facts.push(["of feature max", share]);
+      else if (share && !this.data.what) facts.push(["of feature max", share]);
     }
     for (const [bytes, part] of data.parts[i] ?? []) facts.push([`bytes ${bytes}`, num(part)]);
     facts.push(["position", `${data.starts[i] + 1} of ${data.length}`], [data.ids[i].length > 1 ? "token ids" : "token id", data.ids[i].join(" ")]);
@@ -201,6 +206,7 @@ class Heatmap {
     this.pinned = same ? null : t;
     this.pinned?.classList.add("pin");
     this.rest();
+    if (this.data.pins) this.told?.(same ? null : +t.dataset.i);
   }
 
   walk(row, side) {
@@ -231,6 +237,7 @@ class Heatmap {
     if (hit(".more")) { this.shown += PAGE; this.draw(); }
     else if (!row) return;
     else if (hit(".copy")) this.copy(row);
+    else if (hit(".take")) this.taken?.(+row.dataset.r);
     else if (hit(".edge")) this.toggle(this.open, +row.dataset.r);
     else if (hit(".cover")) this.toggle(this.clear, +row.dataset.r);
     else if (hit(".t")) this.pin(hit(".t"));
@@ -252,6 +259,7 @@ class Heatmap {
       },
       " ": () => this.toggle(this.open, r),
       y: () => this.copy(row),
+      t: () => { if (row.querySelector(".take")) this.taken?.(r); },
       Escape: () => this.leave(),
       r: () => {}, // Streamlit would rerun or clear its caches on these two
       c: () => {},
@@ -264,17 +272,19 @@ class Heatmap {
   }
 }
 
-export default function ({ data, parentElement }) {
+export default function ({ data, parentElement, setStateValue, setTriggerValue }) {
   const root = parentElement.querySelector(".hm");
   let map = memory.get(parentElement);
   if (map?.root !== root) memory.set(parentElement, (map = new Heatmap(root)));
+  map.told = (unit) => setStateValue("pin", unit);
+  map.taken = (row) => setTriggerValue("take", row);
   map.update(data);
+  const ear = listening(parentElement);
   const place = () => map.place();
-  addEventListener("scroll", place, { capture: true, passive: true });
-  addEventListener("resize", place);
+  addEventListener("scroll", place, { capture: true, passive: true, signal: ear.signal });
+  addEventListener("resize", place, { signal: ear.signal });
   return () => {
-    removeEventListener("scroll", place, { capture: true });
-    removeEventListener("resize", place);
+    ear.abort();
     if (!root.isConnected) map.leave();
   };
 }

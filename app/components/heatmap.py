@@ -1,22 +1,26 @@
 """Token heatmap: rows of tokens coloured by activation, for the mouse, the keyboard and screen readers."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import streamlit as st
 from streamlit.components.v2 import component
 
+from app.components.listening import LISTENING
+from app.facts import percent
 from explorer.cache import Cache
-from explorer.records import Example
+from explorer.records import Example, Feature
 from explorer.schema import INTERVALS
 from explorer.text import Vocabulary
 
 _HERE = Path(__file__).parent
+SHEET = "".join((_HERE / name).read_text(encoding="utf-8") for name in ("scale.css", "heatmap.css"))
 _component = component(
     "token_heatmap",
     html='<div class="hm"></div>',
-    css=(_HERE / "heatmap.css").read_text(encoding="utf-8"),
-    js=(_HERE / "heatmap.js").read_text(encoding="utf-8"),
+    css=SHEET,
+    js=LISTENING + (_HERE / "heatmap.js").read_text(encoding="utf-8"),
 )
 
 
@@ -28,7 +32,11 @@ def token_heatmap(
     window: int = 12,
     breaks: bool = False,
     signed: bool = False,
+    what: str = "",
     blur: bool = True,
+    pinned: int | None = None,
+    on_pin: Callable[[int | None], None] | None = None,
+    on_take: Callable[[str], None] | None = None,
     key: str,
 ) -> None:
     """Draw rows of tokens.
@@ -40,9 +48,24 @@ def token_heatmap(
         window: Units kept on each side of a row's strongest one; 0 shows whole rows.
         breaks: Break lines where the text does.
         signed: Values have two signs: draw them on the diverging scale.
+        what: What the values are, where they are no activations, such as "loss, nats"; `vmax` is then the top of its scale.
         blur: Blur flagged rows until asked for.
+        pinned: The unit that is pinned in a single row, as `on_pin` said.
+        on_pin: Called with the unit that somebody pins, or None as they let it go; without it a pin is the browser's alone.
+        on_take: Called with a row's text, less its special tokens, when somebody wants to try it; without it no row offers that.
         key: Keeps the same elements (pins, open rows, focus) across reruns.
     """
+
+    def told() -> None:
+        if on_pin is not None:
+            unit = st.session_state[key].get("pin")
+            on_pin(None if unit is None else int(unit))
+
+    def taken() -> None:
+        if on_take is not None and (row := st.session_state[key].get("take")) is not None:
+            said = rows[int(row)]
+            on_take("".join(text for n, text in enumerate(said["texts"]) if n not in said["special"]))
+
     _component(
         data={
             "rows": list(rows),
@@ -51,9 +74,15 @@ def token_heatmap(
             "window": window,
             "breaks": breaks,
             "signed": signed,
+            "what": what,
             "blur": blur,
+            "pins": on_pin is not None,
+            "pinned": pinned,
+            "takes": on_take is not None,
         },
         key=key,
+        on_pin_change=told,
+        on_take_change=taken,
     )
 
 
@@ -99,27 +128,32 @@ def token_row(
 def example_rows(cache: Cache, examples: Iterable[Example]) -> list[dict[str, Any]]:
     """Examples of one feature as rows of the heatmap, in the order given.
 
-    Top examples stand under "Top", samples under the range of activations that they were drawn from.
+    Top examples stand under "Top", samples under the range of activations that they were drawn from and its share of the active tokens.
     """
     found = list(examples)
     if not found:
         return []
-    top = cache.feature(found[0].feature).max
+    feature = cache.feature(found[0].feature)
     return [
         token_row(
             cache.vocabulary,
             example.tokens,
             example.acts,
             example.scored,
-            group=_group(example, top),
+            group=_group(example, feature),
             flagged=example.flagged,
         )
         for example in found
     ]
 
 
-def _group(example: Example, top: float) -> str:
+def _group(example: Example, feature: Feature) -> str:
     if example.kind == "top":
         return "Top"
-    low, high = (top * (example.interval + end) / INTERVALS for end in (0, 1))
-    return f"Interval {example.interval + 1}: {low:.3g} to {high:.3g}"
+    low, high = (feature.max * (example.interval + end) / INTERVALS for end in (0, 1))
+    said = f"Interval {example.interval + 1}: {low:.3g} to {high:.3g}"
+    wide, rest = divmod(len(feature.histogram), INTERVALS)
+    if rest or not (counted := sum(feature.histogram)):  # a file of another program may have no bars, or others
+        return said
+    inside = sum(feature.histogram[example.interval * wide : (example.interval + 1) * wide])
+    return f"{said}, {percent(inside / counted)} of the tokens on which it fires"

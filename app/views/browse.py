@@ -5,61 +5,20 @@ from typing import Any
 
 import streamlit as st
 
-from app import state
+from app import browse_filters, state
+from app.browse_filters import KEYS, MEANING, WORDS
+from app.browse_rows import browse_rows
+from app.bulk_form import bulk
 from app.components.feature_table import feature_table
-from app.facts import bare, number, percent
 from explorer import search
 from explorer.cache import Cache
-from explorer.offensive import flag
-from explorer.records import Example
 
 ROWS = 25
 SORTS = ("density", "max", "index", "title")
 STATUSES = ("all", "labelled", "unlabelled", "live", "dead")
 DENSITIES = {"0%": 0.0, "0.001%": 1e-5, "0.01%": 1e-4, "0.1%": 1e-3, "1%": 1e-2, "10%": 0.1, "100%": 1.0}
 EVERY = ("0%", "100%")
-BEFORE, AFTER = 5, 24
 TABLE = "browse-table"
-
-
-def snippet(cache: Cache, example: Example, top: float) -> list[tuple[str, int, bool, bool]]:
-    """The surroundings of an example's peak as (text, level of colour 0 to 8, is the peak, is a special token).
-
-    Args:
-        top: The activation of the darkest colour.
-    """
-    start, stop = example.peak - BEFORE, example.peak + AFTER + 1
-    return [
-        (
-            u.text,
-            0 if u.special or u.value <= 0 else min(8, math.ceil(8 * u.value / top)),
-            u.start <= example.peak < u.stop,
-            u.special,
-        )
-        for u in cache.vocabulary.units(example.tokens, example.acts)  # of the whole window: no character is cut
-        if u.stop > start and u.start < stop
-    ]
-
-
-def _row(cache: Cache, row: search.Row) -> dict[str, Any]:
-    example = next(iter(cache.examples(row.index, "top")), None)
-    name, promoted = bare(row.label or row.title), [bare(piece) for piece in row.promoted[:5]]
-    return {
-        "index": row.index,
-        "href": state.link("feature", feature=row.index),
-        "name": name,
-        "labelled": bool(row.label),
-        "max": number(row.max),
-        "density": percent(row.density),
-        "promoted": promoted,
-        "units": snippet(cache, example, row.max) if example else [],
-        "blurred": {
-            "name": flag(name),
-            "promoted": flag(" ".join(promoted)),
-            "text": bool(example and example.flagged),
-        },
-        "dead": example is None,
-    }
 
 
 def _open() -> None:
@@ -95,7 +54,9 @@ def _set(key: str, value: str | None) -> None:
         st.query_params[key] = value
 
 
-def _turn(to: int) -> None:
+def _turn(by: int, last: int) -> None:
+    """So many pages on from what the link says now: the next press may come before the buttons have been drawn anew."""
+    to = min(max(min(_page(), last) + by, 1), last)
     _set("page", str(to) if to > 1 else None)
 
 
@@ -105,26 +66,35 @@ def _first_page() -> None:
 
 def _clear(*keys: str) -> None:
     for key in keys:
-        st.session_state[key] = {"q": "", "status": "all", "density": EVERY}[key]
+        if key in KEYS:
+            browse_filters.clear(key)
+        else:
+            st.session_state[key] = {"q": "", "status": "all", "density": EVERY}[key]
     _first_page()
 
 
 def _nothing(cache: Cache, asked: dict[str, Any], labels: dict[int, str]) -> None:
     """Say which filter to clear, and how many features would then match."""
     plain = {"q": {"query": ""}, "status": {"status": "all"}, "density": {"min_density": 0.0, "max_density": 1.0}}
+    plain["stronger"] = {"min_max": 0.0}
     used = [key for key in plain if any(asked[k] != v for k, v in plain[key].items())]
-    names = {"q": "the search", "status": "the status", "density": "the density"}
-    st.html(f'<div class="words" role="status">No feature matches {" and ".join(names[k] for k in used)}.</div>')
+    names = {"q": "the search", "status": "the status", "density": "the density", **KEYS}
+    among = [key for key in browse_filters.CHOSEN if st.session_state.get(key, "any") != "any"]
+    said = " and ".join(names[k] for k in (*used, *among))
+    st.html(f'<div class="words" role="status">No feature matches {said}.</div>')
     with st.container(horizontal=True, gap="small"):
         for key in used:
             left = search.search(cache, **{**asked, **plain[key]}, labels=labels, limit=1).total
             st.button(f"Clear {names[key]} ({left:,} would match)", key=f"clear-{key}", on_click=_clear, args=(key,))
-        if len(used) > 1:
-            st.button("Clear all", on_click=_clear, args=tuple(used))
+        for key in among:
+            st.button(f"Clear {names[key]}", key=f"clear-{key}", on_click=_clear, args=(key,))
+        if len(used) + len(among) > 1:
+            st.button("Clear all", on_click=_clear, args=(*used, *among))
 
 
 cache = state.cache()
-labels = state.label_texts(cache)
+said = state.labels(cache)
+labels = {index: label.label for index, label in said.items()}
 with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
     query = st.text_input(
         "Search",
@@ -132,20 +102,24 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         type="search",
         bind="query-params",
         live=True,
-        placeholder="Search labels, tokens, examples, or #number    /",
+        placeholder="Search words, or #number    /",
         on_change=_first_page,
         label_visibility="collapsed",
         max_chars=200,
     )
     status = st.selectbox(
-        "Status",
+        "Show",
         STATUSES,
         key="status",
         bind="query-params",
         on_change=_first_page,
-        label_visibility="collapsed",
-        width=140,
+        help="live: fires somewhere in the corpus; dead: nowhere",
+        width=115,
     )
+    by = st.segmented_control(
+        "Search by", (WORDS, MEANING), default=WORDS, required=True, key="find", bind="query-params", on_change=_first_page,
+        label_visibility="collapsed", help="Words as they stand, or what the words mean.",
+    )  # fmt: skip
     low, high = st.select_slider(
         "Density",
         list(DENSITIES),
@@ -153,10 +127,12 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         key="density",
         bind="query-params",
         on_change=_first_page,
-        width=240,
+        width=180,
         help="Share of scored tokens on which the feature is active.",
     )
+    among = browse_filters.filters(cache, said, _first_page)
     st.button("Random", shortcut="X", on_click=state.any_feature, args=(cache,), help="Open any feature that fires")
+    several = st.container(width="content")
     pager = st.container(horizontal=True, vertical_alignment="center", gap="small", width="content")
 
 sort, descending = _order()
@@ -165,7 +141,14 @@ asked = {
     "status": status,
     "min_density": DENSITIES[low],
     "max_density": DENSITIES[high],
+    "notes": {index: label.note for index, label in said.items() if label.note},
+    **among,
 }
+near = browse_filters.nearness(cache, query, labels) if query and by == MEANING else None
+if query and by == MEANING and near is None:
+    state.remember("browse")
+    st.stop()  # the part that waits has said why
+asked["nearness"] = near
 page = _page()
 found = search.search(
     cache, **asked, sort=sort, descending=descending, labels=labels, limit=ROWS, offset=(page - 1) * ROWS
@@ -180,14 +163,20 @@ with pager:
     start = (page - 1) * ROWS
     shown = f"{start + 1:,} to {start + len(found.rows):,}" if found.rows else "0"
     st.html(
-        f'<div class="dim num" style="white-space:nowrap">{shown} of <b>{found.total:,}</b></div>',
+        f'<h1 class="unseen">Browse features</h1><div class="dim num" style="white-space:nowrap">{shown} of <b>{found.total:,}</b></div>',
         width="content",
     )
-    st.button("Previous", shortcut="K", disabled=page <= 1, on_click=_turn, args=(page - 1,), key="previous-page")
-    st.button("Next", shortcut="J", disabled=page >= last, on_click=_turn, args=(page + 1,), key="next-page")
+    st.button("Previous", shortcut="K", disabled=page <= 1, on_click=_turn, args=(-1, last), key="previous-page")
+    st.button("Next", shortcut="J", disabled=page >= last, on_click=_turn, args=(1, last), key="next-page")
+with several:
+    bulk(
+        cache, lambda most: [row.index for row in search.search(
+            cache, **asked, sort=sort, descending=descending, labels=labels, limit=most
+        ).rows], found.total, [row.index for row in found.rows], query or "",
+    )  # fmt: skip
 if found.rows:
     feature_table(
-        [_row(cache, row) for row in found.rows],
+        browse_rows(cache, found.rows),
         sort=sort,
         descending=descending,
         on_open=_open,

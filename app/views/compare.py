@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from app import charts, compared, lab_charts, movers, resources, standings, state
+from app.compare_form import compare_form
 from app.compare_link import (
     DIFF,
     KIND,
@@ -25,7 +26,7 @@ from app.compare_link import (
 )
 from app.compared import KINDS, ORDERS, SOURCES, VERDICTS, Mover
 from app.components.heatmap import token_heatmap, token_row
-from app.components.mover_table import mover_table
+from app.components.ranking_table import ranking_table
 from app.engine import Engine
 from app.facts import veiled
 from app.scrubber import judge_word, scrubbing
@@ -58,7 +59,7 @@ SMALL = (
 
 
 def table(title: str, some: list[Mover], names: dict[int, str], labels: dict[int, str], sort: str, chosen: int) -> None:
-    mover_table(
+    ranking_table(
         title,
         [(cls, label, why, by == sort) for cls, label, why, by in movers.HEAD],
         [movers.row(m, names, labels) for m in some],
@@ -314,6 +315,7 @@ def comparison_tab(cache: Cache, engine: Engine) -> None:
             "Comparison", list(folders), key=key(DIFF), on_change=chose, args=(DIFF,), kwargs={state.FEATURE: None},
             label_visibility="collapsed", width=280,
         )  # fmt: skip
+    compare_form(cache, engine, lambda name: keep(**{DIFF: name, state.FEATURE: None}))
     for error in troubles:
         state.show_error(error)
     said = st.query_params.get(DIFF)
@@ -354,8 +356,8 @@ def main() -> None:
     engine = resources.engine(state.cache_name() or "")
     state.remember("compare")
     st.html(
-        '<div class="head"><h1>Compare</h1></div><p class="say">A model and its fine-tune answer the same open questions: how often, which '
-        "features moved, which of them cause it, and what takes it away again.</p>"
+        '<div class="head"><h1>Compare</h1></div><p class="say">A model and its fine-tune answer the same open questions: how often each shows '
+        "the trait, which features moved, which of them cause it, and what takes it away again.</p>"
     )
     S[key(TAB)] = TABS[TRAIN if st.query_params.get(TAB) == TRAIN else ""]
     comparing, training = st.tabs(list(TABS.values()), key=key(TAB), on_change=chose_tab)

@@ -1,21 +1,27 @@
 """Feature: what one feature fires on, what it does to the next token, what people call it."""
 
 from html import escape
-from typing import Any
 
 import streamlit as st
 
 from app import charts, resources, state
+from app.ablation_view import what_it_does
+from app.components.browser import browser
+from app.components.copier import copier
 from app.components.feature_links import feature_links
 from app.components.heatmap import example_rows, token_heatmap, token_row
-from app.facts import bare, logit_effects, number, percent, veiled
-from app.label_form import label_form
+from app.copies import copies
+from app.facts import logit_effects, number, percent, veiled
+from app.label_form import author, label_form
+from app.linked_text import LONGEST, brought, tell
+from app.neighbourhood import LINKS, abroad, cosine_text, link_rows, related
+from app.parity_view import tag
+from app.remarks_form import others, past, remarks
 from app.watched import still_loading
 from app.workbench import Reading
 from explorer.cache import Cache
 from explorer.errors import ExplorerError
 from explorer.labels import Label
-from explorer.offensive import flag
 from explorer.records import Feature
 from explorer.schema import INTERVALS
 
@@ -23,19 +29,29 @@ TOP, SPREAD, ALL = "Top", "Intervals", "All"
 SNIPPET, WHOLE = "Snippet", "Whole"
 BY_FEATURE, BY_ROW = "Feature max", "Row max"
 PLAIN, CHAT = "Plain text", "Chat message"
-LINKS = 8
-LONGEST = 20_000
-ASKED, READ = "own-asked", "own-read"
+TEXT, KIND, FOCUS = "own-text", "own-kind", "own-focus"
+PASSED = "feature-passed"
+"""(Features that presses led away from, the one that they led to), until another one is chosen."""
+ASKED, READ, ARRIVED = "own-asked", "own-read", "own-arrived"
 
 
 def open_feature(index: int) -> None:
     """Show another feature; for callbacks."""
+    passed, _ = st.session_state.get(PASSED, ((), None))
+    st.session_state[PASSED] = ((*passed[-20:], in_view()), index)
     st.session_state[state.FEATURE] = index
+
+
+def in_view() -> int:
+    """The feature of the box; where the browser has not heard yet of what a press put there and says an older one, that of the press."""
+    said = st.session_state[state.FEATURE]
+    passed, now = st.session_state.get(PASSED, ((), None))
+    return now if said in passed else said
 
 
 def step(by: int, n_features: int) -> None:
     """Show the feature next to the one in view, round the ends."""
-    open_feature((st.session_state[state.FEATURE] + by) % n_features)
+    open_feature((in_view() + by) % n_features)
 
 
 def controls(cache: Cache) -> int:
@@ -59,6 +75,8 @@ def controls(cache: Cache) -> int:
         width=130,
     )
     index = int(index)
+    if index != st.session_state.get(PASSED, ((), index))[1]:  # it was chosen in the box or by a link
+        del st.session_state[PASSED]
     st.button("Previous", shortcut="K", on_click=step, args=(-1, cache.n_features), key="previous")
     st.button("Next", shortcut="J", on_click=step, args=(1, cache.n_features), key="next")
     st.button(
@@ -97,7 +115,7 @@ def header(cache: Cache, feature: Feature, label: Label | None) -> None:
     ]
     spans = "".join(f"<span>{fact}</span>" for fact in facts)
     st.html(
-        f'<div class="head"><h1><b>#{feature.index}</b> {name}</h1></div><div class="facts num dim words">{spans}</div>'
+        f'<div class="head"><h1><b>#{feature.index}</b> {name}</h1></div><div class="facts num dim words">{spans}{tag(cache)}</div>'
     )
 
 
@@ -119,44 +137,6 @@ def histogram(feature: Feature) -> None:
         key="histogram",
         alt=f"Histogram of activations from 0 to {number(feature.max)}",
     )
-
-
-def link_rows(
-    cache: Cache, pairs: tuple[tuple[int, float], ...], names: dict[int, str], *, share: bool = False
-) -> list[dict[str, Any]]:
-    """Features as rows of links.
-
-    Args:
-        pairs: (feature, cosine or share).
-        names: Feature -> label.
-        share: The values are shares, not cosines.
-    """
-    titles = cache.frame["title"].tolist()
-    return [
-        {
-            "index": index,
-            "name": (name := bare(names.get(index) or titles[index] or "no words of its own")),
-            "labelled": index in names,
-            "blurred": flag(name),
-            "value": percent(value) if share else f"{value:.2f}".replace("-", "−"),
-            "href": state.link("feature", feature=index),
-        }
-        for index, value in pairs[:LINKS]
-    ]
-
-
-def related(cache: Cache, feature: Feature, names: dict[int, str]) -> None:
-    """Features with a similar direction, and those that fire on the same tokens."""
-    for title, why, pairs, share in (
-        ("Nearest decoder directions", "Cosine of the two directions", feature.neighbours, False),
-        ("Fires together with", "Of the tokens on which either fires, those on which both do", feature.coactive, True),
-    ):
-        if not pairs:
-            continue
-        unit = "share" if share else "cosine"
-        with st.container(gap=None):
-            st.html(f'<p class="sec" title="{why}">{title} <span style="font-weight:400">({unit})</span></p>')
-            feature_links(link_rows(cache, pairs, names, share=share), on_open=open_feature, key=f"links-{unit}")
 
 
 def choice(name: str, options: tuple[str, ...], key: str) -> str:
@@ -187,6 +167,7 @@ def examples(cache: Cache, feature: Feature, names: dict[int, str]) -> None:
         window=12 if context == SNIPPET else 0,
         breaks=breaks,
         blur=state.blurs(),
+        on_take=take,
         key="heatmap",
     )
 
@@ -199,29 +180,54 @@ def silent(cache: Cache, feature: Feature, names: dict[int, str]) -> None:
         "try your own below.</p>"
     )
     fires = set(cache.live)
-    alive = tuple(pair for pair in feature.neighbours if pair[0] in fires)
+    alive = tuple((f, cosine_text(value)) for f, value in feature.neighbours if f in fires)[:LINKS]
     if alive:
         with st.container(gap=None):
             st.html('<p class="sec">Nearest features that fire <span style="font-weight:400">(cosine)</span></p>')
             feature_links(link_rows(cache, alive, names), on_open=open_feature, key="links-alive")
 
 
+def ask(cache: Cache, feature: Feature, text: str, kind: str) -> None:
+    """Have a text read; the link holds it where it fits into one."""
+    st.session_state[ASKED] = (cache.manifest.sae_fingerprint, feature.index, text, kind)
+    st.session_state.pop(READ, None)
+    tell(text, chat=kind == CHAT)
+
+
+def take(text: str) -> None:
+    """Put the text of an example into the box, and the cursor with it."""
+    st.session_state[TEXT], st.session_state[KIND] = text.strip()[:LONGEST], PLAIN
+    st.session_state[FOCUS] = st.session_state.get(FOCUS, 0) + 1
+
+
+def analyse(cache: Cache, feature: Feature) -> None:
+    """Have the text in the box read."""
+    ask(cache, feature, st.session_state[TEXT], st.session_state[KIND] or PLAIN)
+
+
+def arrived(cache: Cache, feature: Feature) -> None:
+    """Take the text that a link brings, once an arrival, and have it read."""
+    if found := brought(ARRIVED):
+        text, chat = found
+        st.session_state[TEXT], st.session_state[KIND] = text, CHAT if chat else PLAIN
+        ask(cache, feature, text, st.session_state[KIND])
+
+
 def own_text(cache: Cache, feature: Feature) -> None:
     """A box for somebody's own text, and what the feature does on it."""
-    text = st.text_area(
+    arrived(cache, feature)
+    st.text_area(
         "Test your own text",
-        key="own-text",
+        key=TEXT,
         height=96,
         max_chars=LONGEST,
         placeholder="A sentence that should fire this feature, or should not",
     )
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        kind = st.segmented_control(
-            "Read as", [PLAIN, CHAT], default=PLAIN, required=True, key="own-kind", label_visibility="collapsed"
-        )
-        if st.button("Analyse", key="own-analyse"):
-            st.session_state[ASKED] = (cache.manifest.sae_fingerprint, feature.index, text, kind)
-            st.session_state.pop(READ, None)
+        st.session_state.setdefault(KIND, PLAIN)
+        st.segmented_control("Read as", [PLAIN, CHAT], required=True, key=KIND, label_visibility="collapsed")
+        st.button("Analyse", key="own-analyse", on_click=analyse, args=(cache, feature))
+    browser(box=TEXT, focus=st.session_state.get(FOCUS), shortcut="t", key="own-browser")
     asked = st.session_state.get(ASKED)
     if not asked or asked[:2] != (cache.manifest.sae_fingerprint, feature.index):
         return
@@ -284,21 +290,26 @@ def main() -> None:
     cache = state.cache()
     names = state.label_texts(cache)
     top = st.container(horizontal=True, vertical_alignment="center", gap="small")
-    title = top.container(width="stretch")
+    title = top.container(width="stretch", key="feature-title")
     with top:
         index = controls(cache)
     feature = cache.feature(index)
     side, wide = st.columns([1, 2.6], gap="large")
     with side:
-        label = label_form(cache.manifest.sae_fingerprint, index, place="feature")
+        sae = cache.manifest.sae_fingerprint
+        label = label_form(sae, index, place="feature", rests=(cache, cache.examples(index, "top")))
+        remarks(sae, index, others(past(sae, index), author()))
         effects(cache, feature)
         if not feature.dead:
             histogram(feature)
-            related(cache, feature, names)
+            related(cache, feature, names, on_open=open_feature)
+        abroad(cache, feature)
     with title:
         header(cache, feature, label)
+        copier(copies(cache, state.cache_name() or "", index, label.label if label else ""), key="copies")
     with wide:
         examples(cache, feature, names)
+        what_it_does(cache, feature)
         own_text(cache, feature)
     state.remember("feature")
 

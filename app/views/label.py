@@ -7,20 +7,25 @@ from typing import Any
 import streamlit as st
 
 from app import label_form as form
-from app import queues, resources, state
+from app import queues, resources, shared_queues, state
+from app.agreement_view import disagreements
 from app.components.browser import browser
 from app.components.heatmap import example_rows, token_heatmap
 from app.facts import logit_effects, number, percent, veiled
+from app.quiz_form import test_my_label
+from app.remarks_form import others, past, remarks
 from explorer.cache import Cache
 from explorer.errors import ExplorerError
 from explorer.labels import CONFIDENCES, NOT_INTERPRETABLE, Label
-from explorer.records import Feature
+from explorer.records import Example, Feature
 
 PLACE = "label"
 QUEUE, SIZE, SEED, AT, END = "queue", "size", "seed", "at", "end"
 NAMES = {queues.DENSITY: "Density", queues.UNLABELLED: "Unlabelled", queues.RANDOM: "Random"}
 TOP, INTERVALS = 8, (2, 2, 2, 1, 1)  # examples in view: the strongest; of each fifth of the range, from strong to weak
 EFFECTS = 8
+LETTERS = ("H", "O", "M")  # it still holds, the other's words, mine
+NAMING, DIFFERING = "Name features", "Disagreements"
 
 
 def _get(key: str) -> str:
@@ -36,7 +41,9 @@ def asked() -> tuple[str, int, int]:
     """Queue, size and seed as the link says; nonsense is the default."""
     name, size = _get(QUEUE), _number(SIZE, queues.SIZES[0])
     return (
-        name if name in queues.QUEUES else queues.DENSITY,
+        name
+        if name in queues.QUEUES or name.startswith((shared_queues.SHARED, shared_queues.LIST))
+        else queues.DENSITY,
         size if size in queues.SIZES else queues.SIZES[0],
         _number(SEED, 0),
     )
@@ -68,7 +75,10 @@ def the_queue(cache: Cache, labelled: dict[int, Label]) -> queues.Queue:
     key = (cache.manifest.sae_fingerprint, cache.manifest.created, name, size, seed)
     known = st.session_state.get("label-queue")
     if known is None or known[0] != key:
-        made = queues.queue(name, cache.frame["density"].tolist(), labelled, size=size, seed=seed)
+        if name in queues.QUEUES:
+            made = queues.queue(name, cache.frame["density"].tolist(), labelled, size=size, seed=seed)
+        else:
+            made = shared_queues.made(cache, name)
         known = (key, made)
         st.session_state["label-queue"] = known
         st.session_state.pop("label-at", None)
@@ -82,7 +92,9 @@ def in_view(cache: Cache, line: queues.Queue, labelled: dict[int, Label]) -> int
     if state.FEATURE in st.query_params:
         return state.feature(cache)
     if "label-at" not in st.session_state:  # it must not move on by itself as soon as it has been saved
-        st.session_state["label-at"] = line.first(labelled)
+        name = asked()[0]
+        shared = name.startswith(shared_queues.SHARED)
+        st.session_state["label-at"] = line.first(shared_queues.dealt_with(cache, name) if shared else labelled)
     return st.session_state["label-at"]
 
 
@@ -106,10 +118,23 @@ def leave(keys: form.Keys, to: int | None, focus: bool = False) -> None:
     """Save what is in the boxes and go on; stay where it could not be saved, or where two people differ."""
     if not form.save(keys) or _differ(keys):
         return
+    name = asked()[0]
+    if name.startswith(shared_queues.SHARED) and (kind := "done" if _mine(keys) else "skipped" if focus else ""):
+        try:
+            shared_queues.mark(state.cache(), name, keys.feature, kind)
+        except ExplorerError as error:
+            st.session_state[keys.trouble] = error
+            return
     for box in (keys.text, keys.note, keys.sure):
         # What `form.fill` put there would stay without the browser being told of it: coming back reads the store.
         st.session_state.pop(box, None)
     open_feature(to, focus=focus)
+
+
+def _mine(keys: form.Keys) -> bool:
+    """Whether the person who looks has said something of the feature, and not taken it back."""
+    said = [change for change in past(keys.sae, keys.feature) if change.author == form.author()]
+    return bool(said) and not said[-1].empty
 
 
 def mark(keys: form.Keys, to: int | None) -> None:
@@ -153,26 +178,28 @@ def _differ(keys: form.Keys) -> bool:
     return False
 
 
-def others(history: list[Label], me: str) -> list[Label]:
-    """The newest word of everybody else who has one, newest first."""
-    newest = {change.author: change for change in history if change.author != me}
-    return sorted((c for c in newest.values() if not c.empty), key=lambda c: str(c.created_at), reverse=True)
-
-
 def header(cache: Cache, line: queues.Queue, feature: int | None, labelled: dict[int, Label]) -> None:
     """Which queue, how far it is done, and when something was saved last."""
     name, size, seed = asked()
-    st.session_state["label-queue-choice"], st.session_state["label-size-choice"] = name, size
+    known = shared_queues.named(cache)
+    other = name if name in known else None
+    st.session_state["label-queue-choice"] = name if name in NAMES else None
+    st.session_state["label-size-choice"], st.session_state["label-shared-choice"] = size, other
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.segmented_control(
             "Queue",
             list(NAMES),
             format_func=NAMES.__getitem__,
             key="label-queue-choice",
-            required=True,
             on_change=lambda: choose(name=st.session_state["label-queue-choice"] or name),
             label_visibility="collapsed",
         )
+        if known:
+            st.selectbox(
+                "A shared queue or a list", list(known), format_func=known.__getitem__, key="label-shared-choice", width=190,
+                placeholder="Shared queue or list", label_visibility="collapsed",
+                on_change=lambda: choose(name=st.session_state["label-shared-choice"] or queues.DENSITY),
+            )  # fmt: skip
         st.selectbox(
             "Length of the queue",
             queues.SIZES,
@@ -186,6 +213,8 @@ def header(cache: Cache, line: queues.Queue, feature: int | None, labelled: dict
             st.button("Shuffle", key="label-shuffle", on_click=choose, kwargs={"seed": seed + 1})
         st.html(f'<div class="num" role="status">{progress(cache, line, feature, labelled)}</div>', width="stretch")
         form.name_field()
+    if name.startswith(shared_queues.SHARED):
+        shared_queues.progress(cache, name)
 
 
 def progress(cache: Cache, line: queues.Queue, feature: int | None, labelled: dict[int, Label]) -> str:
@@ -205,12 +234,17 @@ def progress(cache: Cache, line: queues.Queue, feature: int | None, labelled: di
     return f'<span class="dim words">{" · ".join(parts)}</span>'
 
 
-def evidence(cache: Cache, feature: Feature) -> None:
-    """What it fires on."""
-    found = cache.examples(feature.index)
+def shown_examples(cache: Cache, feature: int) -> list[Example]:
+    """The examples that a label is written from: the strongest, then some of each fifth of the range, from strong to weak."""
+    found = cache.examples(feature)
     shown = [e for e in found if e.kind == "top"][:TOP]
     for interval, count in zip(range(4, -1, -1), INTERVALS, strict=True):
         shown += sorted([e for e in found if e.interval == interval][:count], key=lambda e: -e.value)
+    return shown
+
+
+def head(feature: Feature, shown: list[Example]) -> None:
+    """Which feature it is."""
     title = f" <b>{veiled(feature.title)}</b>" if feature.title else ""
     st.html(f'<div class="head words"><h1>#{feature.index}{title}</h1></div>')
     if not shown:
@@ -221,6 +255,10 @@ def evidence(cache: Cache, feature: Feature) -> None:
         f"<span>fires on <b>{percent(feature.density)}</b> of tokens</span>"
         f"<span>the strongest {min(TOP, len(shown))} examples, then samples from strong to weak</span></div>"
     )
+
+
+def evidence(cache: Cache, feature: Feature, shown: list[Example]) -> None:
+    """What it fires on."""
     token_heatmap(example_rows(cache, shown), vmax=feature.max, blur=state.blurs(), key="label-heatmap")
 
 
@@ -240,16 +278,10 @@ def said_by(labels: list[Label]) -> None:
     st.html(f'<p class="sec">What others said</p>{lines}')
 
 
-def past(sae: str, feature: int) -> list[Label]:
-    """Every change of a feature; none where the labels cannot be read, which the form says."""
-    try:
-        return resources.labels().history(sae, feature)
-    except ExplorerError:
-        return []
-
-
-def steps(sae: str, line: queues.Queue, feature: int, labelled: dict[int, Label], history: list[Label]) -> None:
-    """The buttons, each with its key."""
+def steps(
+    sae: str, line: queues.Queue, feature: int, labelled: dict[int, Label], history: list[Label], *, quiz: bool
+) -> None:
+    """The buttons, each with its key; a quiz takes N for itself."""
     keys, me = form.Keys(PLACE, sae, feature), form.author()
     taken: set[int] = set()
     if asked()[0] == queues.UNLABELLED:  # somebody else was faster
@@ -273,11 +305,13 @@ def steps(sae: str, line: queues.Queue, feature: int, labelled: dict[int, Label]
     )
     row.button("Next", shortcut="J", key="label-j", on_click=leave, args=(keys, after), **wide)
     row = st.container(horizontal=True, gap="small")
-    row.button("Not interpretable", shortcut="N", key="label-n", on_click=mark, args=(keys, after), **wide)
+    row.button(
+        "Not interpretable", shortcut=None if quiz else "N", key="label-n", on_click=mark, args=(keys, after), **wide
+    )
     row.button("Undo", shortcut="U", key="label-u", disabled=not undoable, on_click=undo, args=(sae, feature), **wide)
     st.html(
-        '<p class="say"><kbd>Esc</kbd> leaves the box and saves; then the letters work, and <kbd>E</kbd> '
-        "goes back into it.</p>"
+        '<p class="say"><kbd>Esc</kbd> leaves the box and saves; then the keys work: <kbd>1</kbd> '
+        "<kbd>2</kbd> <kbd>3</kbd> say how sure you are, <kbd>E</kbd> goes back into the box.</p>"
     )
 
 
@@ -295,6 +329,7 @@ def opinions(sae: str, feature: int, theirs: list[Label], blind: bool) -> None:
         count = "1 label" if len(theirs) == 1 else f"{len(theirs)} labels"
         st.button(
             f"Show {count} of other people",
+            icon=":material/visibility:",
             key=f"{reveal}-button",
             on_click=show,
             type="tertiary",
@@ -311,11 +346,19 @@ def finished(cache: Cache, line: queues.Queue, labelled: dict[int, Label]) -> No
     density = cache.frame["density"].tolist()
     live, left = (len(queues.queue(queues.UNLABELLED, density, known, size=0)) for known in ((), labelled))
     done = sum(f in labelled for f in line.features)
-    words = f"{done:,} of its {len(line):,} features are labelled" if len(line) else "Every feature has a label"
+    if len(line):
+        dealt = shared_queues.dealt_with(cache, name) if name.startswith(shared_queues.SHARED) else labelled
+        title = "Queue done" if all(f in dealt for f in line.features) else "End of the queue"
+        words = f"{done:,} of its {len(line):,} features {'is' if done == 1 else 'are'} labelled"
+    elif name in queues.QUEUES:
+        title, words = "Nothing left in this queue", "Every feature that fires has a label"
+    else:
+        title = "Nothing in this queue"
+        words = "It holds no feature of this SAE for you, or it is not there any more: choose another one above"
     st.html(
-        f'<div class="head" role="status"><h1>{"Queue done" if len(line) else "Nothing left in this queue"}</h1></div>'
-        f'<div class="facts num"><span>{words}.</span><span class="dim">In the whole cache: {live - left:,} of '
-        f"{live:,} that fire.</span></div>"
+        f'<div class="head" role="status"><h1>{title}</h1></div>'
+        f'<div class="facts num"><span>{words}.</span><span class="dim">Of the {live:,} features of the cache that fire, '
+        f"{live - left:,} {'has' if live - left == 1 else 'have'} a label.</span></div>"
     )
     with st.container(horizontal=True, gap="small"):
         if left:
@@ -334,7 +377,8 @@ def finished(cache: Cache, line: queues.Queue, labelled: dict[int, Label]) -> No
         if len(line):
             last = line.features[-1]
             st.button("Previous", shortcut="K", key="label-k", on_click=open_feature, args=(last,))
-            st.button("Undo", shortcut="U", key="label-u", on_click=undo, args=(sae, None))
+            undoable = any(of == sae for of, _ in st.session_state.get(form.DONE, []))
+            st.button("Undo", shortcut="U", key="label-u", disabled=not undoable, on_click=undo, args=(sae, None))
     st.html('<p class="say">To hand the labels on:</p>')
     st.code("persona-explorer labels export labels.csv", language=None)
 
@@ -342,7 +386,19 @@ def finished(cache: Cache, line: queues.Queue, labelled: dict[int, Label]) -> No
 def main() -> None:
     """Draw the page."""
     cache = state.cache()
-    sae = cache.manifest.sae_fingerprint
+    tab = st.segmented_control(
+        "What",
+        (NAMING, DIFFERING),
+        default=NAMING,
+        required=True,
+        key="what",
+        bind="query-params",
+        label_visibility="collapsed",
+    )
+    if tab == DIFFERING:
+        disagreements(cache)
+        state.remember("label")
+        return
     labelled = state.labels(cache)
     line = the_queue(cache, labelled)
     index = in_view(cache, line, labelled)
@@ -352,25 +408,37 @@ def main() -> None:
     if index is None:
         finished(cache, line, labelled)
     else:
-        feature = cache.feature(index)
-        left, right = st.columns([2.4, 1], gap="medium")
-        with right.container(key="label-side"):
-            history, me = past(sae, index), form.author()
-            theirs = others(history, me)
-            blind = bool(theirs) and not any(change.author == me for change in history)
-            form.label_form(sae, index, place=PLACE, undo=False, blind=blind)
-            steps(sae, line, index, labelled, history)
-            opinions(sae, index, theirs, blind)
-            effects(cache, feature)
-        with left:
-            evidence(cache, feature)
-        browser(
-            box=form.Keys(PLACE, sae, index).text,
-            focus=st.session_state.setdefault("label-focus", 0),
-            query={state.FEATURE: str(index)},
-            key="label-browser",
-        )
+        naming(cache, line, index, labelled)
     state.remember("label")
+
+
+def naming(cache: Cache, line: queues.Queue, index: int, labelled: dict[int, Label]) -> None:
+    """One feature: what it fires on, and what people say of it."""
+    sae, feature, shown = cache.manifest.sae_fingerprint, cache.feature(index), shown_examples(cache, index)
+    left, right = st.columns([2.4, 1], gap="medium")
+    history, me = past(sae, index), form.author()
+    mine = next((change for change in reversed(history) if change.author == me), None)
+    theirs = others(history, me)
+    blind = bool(theirs) and mine is None
+    with left:
+        head(feature, shown)
+        quiz = test_my_label(cache, sae, index, mine if mine and not mine.empty else None, seen=[e.rank for e in shown])
+        if shown and not quiz:  # a question stands where the examples stood: it is to be answered by the label alone
+            evidence(cache, feature, shown)
+    with right.container(key="label-side"):
+        form.label_form(sae, index, place=PLACE, undo=False, blind=blind, rests=(cache, shown), letters=LETTERS)
+        steps(sae, line, index, labelled, history, quiz=quiz)
+        opinions(sae, index, theirs, blind)
+        remarks(sae, index, [] if blind else theirs)
+        effects(cache, feature)
+    keys = form.Keys(PLACE, sae, index)
+    browser(
+        box=keys.text,
+        choices=None if quiz else keys.sure,
+        focus=st.session_state.setdefault("label-focus", 0),
+        query={state.FEATURE: str(index)},
+        key="label-browser",
+    )
 
 
 main()

@@ -177,6 +177,10 @@ def bounds(values: np.ndarray, threshold: float) -> tuple[float, float]:
 def threshold_control(now: Choice, values: np.ndarray, threshold: float) -> None:
     """The histogram, with the threshold as a slider under it."""
     low, high = bounds(values, threshold)
+    st.html(
+        '<p class="say">Each bar counts messages by their score, on a log scale; those from the teal line on, the threshold, '
+        "are flagged and orange.</p>"
+    )
     st.plotly_chart(
         score_charts.score_histogram(values, (low, high), threshold), config=charts.CONFIG, key=key("histogram"),
         alt=f"Histogram of the scores, with the threshold at {threshold:.3f}",
@@ -239,7 +243,10 @@ def curves(found: Curve, threshold: float) -> None:
             key=key(name.lower()),
             alt=f"{name} curve; AUROC {value:.2f} ({low:.2f} to {high:.2f})",
         )
-    st.html('<p class="say">The point is the threshold in view. Intervals are 95 %.</p>')
+    st.html(
+        '<p class="say">A line goes through all thresholds: what is found against false alarms (ROC), and how much of what is '
+        "flagged is right (PR). The point is the threshold in view, the dashes are guessing; intervals are 95 %.</p>"
+    )
 
 
 def result(cache: Cache, engine: Engine, run: Watch, name: str) -> None:

@@ -4,13 +4,14 @@ from html import escape
 
 import streamlit as st
 
-from app import charts, resources, settings, state
+from app import charts, parity_view, resources, settings, state
 from app.cards import card
 from app.facts import markdown_text, veiled
 from app.settings import Settings
 from explorer import presets
 from explorer.cache import Cache
 from explorer.errors import ExplorerError
+from explorer.presets import Preset
 
 MOST_CARDS = 12
 MOST_TRIES = 6
@@ -34,17 +35,21 @@ def header(cache: Cache) -> None:
     spans = "".join(f"<span><b>{escape(number)}</b> {escape(what)}</span>" for number, what in facts)
     left.html(
         f'<div class="head words"><h1>{escape(cache.name)}</h1></div><div class="facts num dim words">'
-        f"<span>{escape(manifest.model)}</span><span>{escape(manifest.hook_point)}</span>{spans}</div>"
+        f"<span>{escape(manifest.model)}</span><span>{escape(manifest.hook_point)}</span>{spans}{parity_view.tag(cache)}</div>"
+        '<p class="say">What a language model notices while it reads and writes, as features that a sparse autoencoder found: see what '
+        "each fires on, name it, turn it up and hear what changes.</p>"
     )
     with right.container(horizontal=True, horizontal_alignment="right"):
         st.button("Browse features", type="primary", on_click=state.go, args=("browse",), key="to-browse")
 
 
-def tries(cache: Cache, labels: dict[int, str]) -> None:
-    """Features to begin with: the strongest labelled ones, or any that fires."""
+def tries(cache: Cache, labels: dict[int, str], personas: list[Preset]) -> None:
+    """Features to begin with: the labelled ones that personas turn up, the first of each; else the strongest; or any that fires."""
     strength = cache.table.column("max").to_numpy()
-    known = [i for i in labels if 0 <= i < cache.n_features]
-    chips = [(labels[i], i) for i in sorted(known, key=lambda i: -strength[i])[:MOST_TRIES]]
+    known = {i for i in labels if 0 <= i < cache.n_features}
+    turned = [[e.feature for e in preset.edits if not e.direction and e.feature in known] for preset in personas]
+    order = dict.fromkeys([*(some[0] for some in turned if some), *sorted(known, key=lambda i: -strength[i])])
+    chips = [(labels[i], i) for i in list(order)[:MOST_TRIES]]
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.html('<span class="dim">Try</span>', width="content")
         for number, (label, index) in enumerate(chips):
@@ -59,9 +64,8 @@ def tries(cache: Cache, labels: dict[int, str]) -> None:
         st.button("Random", shortcut="X", on_click=state.any_feature, args=(cache,), key="random")
 
 
-def cards(cache: Cache, labels: dict[int, str]) -> None:
+def cards(cache: Cache, labels: dict[int, str], found: list[Preset]) -> None:
     """Presets that came with the cache and one's own, each with its figures and a way to Steer ready to run."""
-    found = presets.load(cache)[:MOST_CARDS]
     if not found:
         return
     st.html('<p class="sec">Personas: steer the live model with one of these</p>')
@@ -115,11 +119,16 @@ def progress(cache: Cache) -> None:
 cache = state.cache()
 labels = state.label_texts(cache)
 header(cache)
-tries(cache, labels)
+personas: list[Preset] = []
+unread: ExplorerError | None = None
 try:
-    cards(cache, labels)
+    personas = presets.load(cache)[:MOST_CARDS]
 except ExplorerError as error:
-    state.show_error(error)
+    unread = error
+tries(cache, labels, personas)
+if unread:
+    state.show_error(unread)
+cards(cache, labels, personas)
 frame = cache.frame
 first, second, third = st.columns([1, 1, 1], gap="large")
 with first:
@@ -152,5 +161,7 @@ with second:
         selection_mode="points",
         alt="Every feature by density and maximum activation",
     )
+    st.button("See the map of directions", on_click=state.go, args=("map",), key="to-map")
 with third:
     progress(cache)
+parity_view.check(cache)

@@ -177,18 +177,23 @@ def question_step(talk: Talk, step: Step, here: Place, base: Engine) -> None:
     if engine is None:
         no_model(base, step)
         return
+
+    def held() -> Run | None:
+        last = talk.asked
+        return last[1] if last and last[0] == (here, step) and last[1].engine is engine else None
+
+    def ask() -> None:
+        if text := (S.get("present-question") or "").strip():
+            talk.asked = ((here, step), Run(engine, question(step, here[1], text), held()).start())
+
     form = st.container(key="present-ask").form("present-form", border=False)
     with form, st.container(horizontal=True, vertical_alignment="center"):
-        text = st.text_input(
+        st.text_input(
             "Question", key="present-question", max_chars=settings.LONGEST_PROMPT, label_visibility="collapsed",
             placeholder="What would you like to ask?",
         )  # fmt: skip
-        asked = st.form_submit_button("Ask", type="primary")
-    last = talk.asked
-    before = last[1] if last and last[0] == (here, step) and last[1].engine is engine else None
-    if asked and text.strip():
-        before = Run(engine, question(step, here[1], text.strip()), before).start()
-        talk.asked = ((here, step), before)
+        st.form_submit_button("Ask", type="primary", on_click=ask)
+    before = held()
     if before is None:
         if not may_answer(engine):
             no_model(base, step)
@@ -288,7 +293,7 @@ def no_script(cache: Cache) -> None:
         '<div class="head"><h1>No script for this cache yet</h1></div><p class="say">A script is a TOML file with a '
         f"[[step]] for each screen: {escape(', '.join(KINDS))}. For example:</p>"
     )
-    st.code(EXAMPLE, language="toml")
+    st.code(EXAMPLE, language=None)
     places = (cache.path / scripts.FOLDER, scripts.own())
     st.html(
         '<p class="say">Scripts are looked for in:</p>'

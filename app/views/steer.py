@@ -13,6 +13,7 @@ from app.conversation import earlier_turns, next_turn, plain_completion
 from app.desk import (
     DESK,
     NOW,
+    begin_anew,
     desk,
     history,
     key,
@@ -68,7 +69,9 @@ def change_presets(change: Callable[[], object]) -> None:
         S[key("preset-error")] = error
 
 
-def prompt_side(cache: Cache, base: Engine, engine: Engine, now: Settings, known: list[Preset]) -> None:
+def prompt_side(
+    cache: Cache, base: Engine, engine: Engine, now: Settings, labels: dict[int, str], known: list[Preset]
+) -> None:
     """The prompt, Run and Stop, strengths, the settings that are seldom changed, and what is done with all of them."""
     put(prompt=now.prompt, system=now.system)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -103,6 +106,11 @@ def prompt_side(cache: Cache, base: Engine, engine: Engine, now: Settings, known
             placeholder="None",
         )  # fmt: skip
         sampling_boxes(now)
+        put(plain=now.plain)
+        st.checkbox(
+            "Plain text", now.plain, key=key("plain"), on_change=typed, kwargs={"run": True},
+            help="The model goes on from the prompt as it stands, without its chat template: a completion, not an answer.",
+        )  # fmt: skip
     st.html(f'<p class="say">{escape(_sampling_words(now))}</p>')
     plain_completion(engine)
     put(controls=now.controls)
@@ -117,6 +125,10 @@ def prompt_side(cache: Cache, base: Engine, engine: Engine, now: Settings, known
             own_presets(cache, now, known)
         with st.popover("Share", icon=":material/link:", key=key("share")):
             share(cache, engine, now)
+        st.button(
+            "Reset", icon=":material/restart_alt:", type="tertiary", key=key("reset"), on_click=begin_anew,
+            args=(first_visit(cache, labels, known),), help="Everything as on a first visit; earlier runs stay on the shelf",
+        )  # fmt: skip
 
 
 def model_picker(base: Engine, engine: Engine, now: Settings) -> None:
@@ -150,7 +162,8 @@ def _sampling_words(now: Settings) -> str:
     s = now.sampling
     drawn = f"temperature {s.temperature:g}, top-p {s.top_p:g}" if s.temperature else "greedy"
     system = "with a system prompt, " if now.system else ""
-    return f"{system}seed {s.seed}, {drawn}, repetition penalty {s.repetition_penalty:g}, up to {s.max_tokens} tokens"
+    plain = "plain text, " if now.plain else ""
+    return f"{plain}{system}seed {s.seed}, {drawn}, repetition penalty {s.repetition_penalty:g}, up to {s.max_tokens} tokens"
 
 
 def sampling_boxes(now: Settings) -> None:
@@ -196,6 +209,7 @@ def steering_side(
             finder(cache, now, labels, directions)
         with st.popover("Make a direction", icon=":material/arrow_outward:", key=key("direction")):
             make_a_direction(cache, engine, directions, labels)
+        st.html('<span class="say">Steered tokens</span>', width="content")
         put(positions=now.positions)
         st.segmented_control(
             "Steered tokens", list(POSITIONS), default=now.positions, key=key("positions"),
@@ -319,7 +333,7 @@ if other := settings.foreign(query, cache.manifest, engine.adapter_fingerprint):
     )
 left, right = st.columns(2, gap="medium")
 with left:
-    prompt_side(cache, base, engine, now, known)
+    prompt_side(cache, base, engine, now, labels, known)
 with right:
     steering_side(cache, engine, now, labels, known, directions)
 for trouble in troubles:

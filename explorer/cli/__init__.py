@@ -13,14 +13,19 @@ from typing import Any
 import typer
 
 from explorer.cli import (
+    ablating,
     browsing,
     comparing,
     directing,
+    exchanging,
+    explaining,
+    finding,
     judging,
     labelling,
     making,
     personas,
     recording,
+    relating,
     serving,
     steering,
     tuning,
@@ -38,7 +43,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (making, browsing, steering, recording, judging, personas, tuning, comparing, serving):
+for part in (
+    making, browsing, ablating, finding, relating, steering, recording, judging, personas, tuning, comparing, explaining, exchanging, serving,
+):  # fmt: skip
     part.register(app)
 app.add_typer(labelling.app, name="labels")
 app.add_typer(directing.app, name="directions")

@@ -1,19 +1,21 @@
-"""Commands that look at a feature cache: info, check, search. None needs the model, and only check can use it."""
+"""Commands that look at a feature cache: info, check. Neither needs the model, and check can use it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from explorer.cli.console import JSON, Device, emit_json, facts, table
+from explorer.cli.console import JSON, CachePath, Device, Dtype, emit_json, facts, progress, table
 
-CachePath = Annotated[Path, typer.Argument(help="The folder of a feature cache.")]
+if TYPE_CHECKING:
+    from explorer.model import LanguageModel
+    from explorer.parity_file import Parity
+    from explorer.sae import SparseCoder
 
 
 def register(app: typer.Typer) -> None:
     app.command()(info)
     app.command()(check)
-    app.command()(search)
 
 
 def info(cache: CachePath, as_json: JSON = False) -> None:
@@ -21,16 +23,18 @@ def info(cache: CachePath, as_json: JSON = False) -> None:
     from dataclasses import asdict
 
     from explorer.cache import Cache
+    from explorer.check import beside
 
     opened = Cache.open(cache)
-    manifest = asdict(opened.manifest)
-    size = sum(file.stat().st_size for file in opened.path.rglob("*") if file.is_file())
+    manifest, around = asdict(opened.manifest), beside(opened)
+    size = sum(entry["bytes"] for entry in manifest["files"].values())  # what else lies there is no part of the cache
     live = sum(count > 0 for count in opened.table.column("tokens_active").to_pylist())
     extra = {
         "path": str(opened.path),
         "bytes": size,
         "live_features": live,
         "bundled_labels": bool(opened.bundled_labels),
+        "beside": {found.what: {"ok": found.ok, "detail": found.detail} for found in around},
     }
     if as_json:
         emit_json({**extra, **manifest})
@@ -50,6 +54,7 @@ def info(cache: CachePath, as_json: JSON = False) -> None:
             ("left out", excluded),
             ("context", f"{manifest['context_size']} tokens; {manifest['bos']}"),
             ("made", f"{manifest['created']} by {manifest['command'] or 'the library'}"),
+            *((found.what, found.detail if found.ok else f"WRONG: {found.detail}") for found in around),
         ],
     )
 
@@ -58,7 +63,11 @@ def check(
     cache: CachePath,
     model: Annotated[str, typer.Option(help="Check that this model is the one the cache was built with.")] = "",
     sae: Annotated[str, typer.Option(help="Check that this SAE is the one the cache was built with.")] = "",
+    live_too: Annotated[
+        bool, typer.Option("--live", help="Read cached examples through the live model again; names the likely cause.")
+    ] = False,
     device: Device = "auto",
+    dtype: Dtype = "auto",
     as_json: JSON = False,
 ) -> None:
     """Check a cache: checksums, columns, and its fit to a model and an SAE. Exits with 1 where something is wrong."""
@@ -70,75 +79,70 @@ def check(
     if model:
         from explorer.model import LanguageModel
 
-        live = LanguageModel.load(model, device=device)
+        live = LanguageModel.load(model, device=device, dtype=dtype)
     if sae:
         from explorer.cache import Cache
         from explorer.sae import SparseCoder
 
         coder = SparseCoder.load(sae, hook_point=Cache.open(cache).manifest.hook_point)
     found = look(cache, model=live, coder=coder)
+    parity = _parity(cache, live, coder, device, dtype) if live_too and found[0].ok else None
     if as_json:
-        emit_json([asdict(finding) for finding in found])
+        findings = [asdict(finding) for finding in found]
+        emit_json({"findings": findings, "parity": asdict(parity)} if parity else findings)
     else:
         table(str(cache), ("", "what", "found"), [("ok" if f.ok else "WRONG", f.what, f.detail) for f in found])
-    if not all(finding.ok for finding in found):
+        if parity:
+            _print_parity(parity)
+    if not all(finding.ok for finding in found) or (parity and not parity.ok):
         raise typer.Exit(1)
 
 
-def search(
-    cache: CachePath,
-    query: Annotated[
-        str, typer.Argument(help="Words of labels, titles, promoted tokens or examples; a number; or nothing.")
-    ] = "",
-    sort: Annotated[str, typer.Option(help="The column to sort by.")] = "density",
-    ascending: Annotated[bool, typer.Option("--ascending", help="Smallest first.")] = False,
-    min_density: Annotated[float, typer.Option(help="Share of scored tokens, 0 to 1.", min=0, max=1)] = 0.0,
-    max_density: Annotated[float, typer.Option(help="Share of scored tokens, 0 to 1.", min=0, max=1)] = 1.0,
-    status: Annotated[str, typer.Option(help="all, labelled, unlabelled, dead or live.")] = "all",
-    limit: Annotated[int, typer.Option(help="Rows to print.", min=1)] = 25,
-    offset: Annotated[int, typer.Option(help="Rows to skip.", min=0)] = 0,
-    as_json: JSON = False,
-) -> None:
-    """Find features by their words, labels and examples."""
-    from dataclasses import asdict
-
+def _parity(
+    cache: Path, model: "LanguageModel | None", coder: "SparseCoder | None", device: str, dtype: str
+) -> "Parity":
+    """Compare, and keep what was found unless another model or SAE was named."""
     from explorer.cache import Cache
-    from explorer.labels import LabelStore
-    from explorer.search import search as find
+    from explorer.foreign import require_weights
+    from explorer.model import LanguageModel
+    from explorer.parity import compare
+    from explorer.parity_file import save
+    from explorer.sae import SparseCoder
 
     opened = Cache.open(cache)
-    store = LabelStore(bundled=[opened.bundled_labels] if opened.bundled_labels else [])
-    labels = {i: label.label for i, label in store.all(opened.manifest.sae_fingerprint).items()}
-    found = find(
-        opened,
-        query=query,
-        sort=sort,
-        descending=not ascending,
-        min_density=min_density,
-        max_density=max_density,
-        status=status,
-        labels=labels,
-        limit=limit,
-        offset=offset,
-    )
-    if as_json:
-        emit_json({"total": found.total, "rows": [asdict(row) for row in found.rows]})
-        return
-    rows = [
-        (
-            r.index,
-            r.label or f"({r.title})",
-            f"{r.density:.3%}",
-            f"{r.max:.2f}",
-            " ".join(w.strip() for w in r.promoted[:5]),
+    made = opened.manifest
+    require_weights(made)
+    with progress("comparing with the live model") as tick:
+        own = model is None and coder is None
+        tick("loading the model", None)
+        live = model or LanguageModel.load(made.model, device=device, dtype=dtype)
+        reads = coder or SparseCoder.load(
+            opened.sae_folder or made.sae, device=str(live.device), hook_point=made.hook_point
         )
-        for r in found.rows
-    ]
-    first = f"{offset + 1} to {offset + len(rows)} of " if rows else ""
-    title = f"{opened.name}: {first}{found.total:,} features"
-    table(
-        title,
-        ("feature", "label (or own words)", "density", "max", "promotes"),
-        rows,
-        right=("feature", "density", "max"),
-    )
+        found = compare(
+            opened,
+            live,
+            reads,
+            original=lambda: LanguageModel.load(made.model, device=device, dtype=dtype),
+            progress=lambda share: tick("comparing with the live model", share, 1.0),
+        )
+    if own:
+        save(opened, found)
+    return found
+
+
+def _print_parity(found: "Parity") -> None:
+    from explorer.parity_file import figures
+
+    rows: list[tuple[str, object]] = [("verdict", "ok" if found.ok else "WRONG"), ("found", figures(found))]
+    worst = found.example
+    rows.append(("worst", f"example {worst['rank']} of feature {worst['feature']}"))
+    if not found.ok:
+        left = "" if found.remaining is None else f" (error {found.error:.2%}, with that undone {found.remaining:.2%})"
+        rows += [("cause", f"{found.cause}{left}"), ("fix", found.fix)]
+    facts("Live model against cache", rows)
+    if found.tested:
+        tried = [
+            (t["name"], t["detail"], "not here" if t["error"] is None else f"{t['error']:.2%}") for t in found.tested
+        ]
+        table("What was tried", ("", "what it would mean", "error left"), tried, right=("error left",))

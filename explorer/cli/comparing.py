@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from explorer.cli.console import JSON, Device, Dtype, emit_json, facts, progress, table
+from explorer.cli.console import JSON, CacheModel, Device, Dtype, emit_json, facts, progress, table
 from explorer.errors import CorpusError, SteeringError, UsageError
 
 if TYPE_CHECKING:
@@ -29,9 +29,7 @@ def lab(
     work: Annotated[
         Path | None, typer.Option(help="For what does not ship; .work/lab in CACHE by default. It goes on there.")
     ] = None,
-    model: Annotated[
-        str, typer.Option("--model", "-m", help="Where the cache's model lies, if not where it says.")
-    ] = "",
+    model: CacheModel = "",
     device: Device = "auto",
     dtype: Dtype = "auto",
     as_json: JSON = False,
@@ -96,7 +94,7 @@ def diff(
         Path | None, typer.Option(help="Questions, one a line (.txt), or rows whose first message counts (.jsonl).")
     ] = None,
     judge: Annotated[str, typer.Option(help="What is looked for; persona-explorer judge lists them.")] = "malice",
-    answers: Annotated[int, typer.Option(min=1, help="Of each model.")] = 120,
+    answers: Annotated[int, typer.Option(min=1, help="Of each model, at least; every question gets as many.")] = 120,
     tested: Annotated[int, typer.Option("--test", min=1, help="Features that are tested for cause.")] = 24,
     preset: Annotated[str, typer.Option(help="Keep what undoes it as a preset of your own, under this name.")] = "",
     seed: Annotated[int, typer.Option(help="Of the answers.")] = 0,
@@ -105,11 +103,9 @@ def diff(
     as_json: JSON = False,
 ) -> None:
     """Compare a model with its fine-tune: features that moved, which of them cause it, beside controls, and what undoes it."""
-    from explorer.judging import judges
+    from explorer.judging import deciding
 
-    known = judges()
-    if judge not in known or known[judge].threshold is None:
-        yes_no = [name for name, one in known.items() if one.threshold is not None]
+    if judge not in (yes_no := deciding()):
         raise UsageError(f"There is no judge {judge!r} that says yes or no", expected=", ".join(yes_no))
     if not cache and not sae:
         raise UsageError("Nothing reads the models", do="Give --sae, or --cache with its SAE")

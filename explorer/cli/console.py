@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +18,11 @@ Dtype = Annotated[
 ModelName = Annotated[
     str, typer.Option("--model", "-m", help="A packaged model, a local Hugging Face folder or a hub name.")
 ]
+CachePath = Annotated[Path, typer.Argument(help="The folder of a feature cache.")]
+CacheModel = Annotated[str, typer.Option("--model", "-m", help="Where the cache's model lies, if not where it says.")]
+Tag = Annotated[str, typer.Option(help="Only features with this tag.")]
+Remarked = Annotated[str, typer.Option(help="Only what is: commented, voted for, voted against, to look at again.")]
+Database = Annotated[str, typer.Option(help="An SQLAlchemy URL or the path of an SQLite file; else your own labels.")]
 
 Tick = Callable[..., None]
 _WIDE = 160  # columns of a table that goes into a file or a pipe

@@ -1,4 +1,4 @@
-"""`persona-explorer labels`: export, import, backup."""
+"""`persona-explorer labels`: export, import, backup; lists and queues lie in `sharing`."""
 
 import sys
 from pathlib import Path
@@ -6,25 +6,29 @@ from typing import Annotated
 
 import typer
 
-from explorer.cli.console import JSON, emit_json, facts
+from explorer.cli import sharing
+from explorer.cli.console import JSON, Database, emit_json, facts
 from explorer.errors import UsageError
 
 app = typer.Typer(
-    help="Labels that people gave to features: into files, out of files, and a copy of all.", no_args_is_help=True
+    help="What people say of features: labels into files and out of files, a copy of all, lists and queues.",
+    no_args_is_help=True,
 )
-
-Database = Annotated[str, typer.Option(help="An SQLAlchemy URL or the path of an SQLite file; else your own labels.")]
+app.add_typer(sharing.lists, name="lists")
+app.add_typer(sharing.queue, name="queue")
 
 
 @app.command("export")
 def export(
-    file: Annotated[Path | None, typer.Argument(help="A .csv or .jsonl file to write; without it, stdout.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(help="A .csv, .jsonl or .parquet file to write; without it, stdout.")
+    ] = None,
     cache: Annotated[
         Path | None, typer.Option(help="Only labels of this cache's SAE, those that came with it included.")
     ] = None,
     sae: Annotated[str, typer.Option(help="Only labels of the SAE with this fingerprint.")] = "",
     history: Annotated[bool, typer.Option("--history", help="Every change, not only what is said now.")] = False,
-    kind: Annotated[str, typer.Option("--format", help="csv or jsonl, on stdout.")] = "csv",
+    kind: Annotated[str, typer.Option("--format", help="csv, jsonl or parquet, on stdout.")] = "csv",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
     database: Database = "",
     as_json: JSON = False,
@@ -56,7 +60,7 @@ def export(
 
 @app.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="A .csv or .jsonl file as export writes it.")],
+    file: Annotated[Path, typer.Argument(help="A .csv, .jsonl or .parquet file as export writes it.")],
     database: Database = "",
     as_json: JSON = False,
 ) -> None:

@@ -130,6 +130,7 @@ def build(
     resume: Annotated[
         bool, typer.Option("--resume/--fresh", help="Go on with a build that was cut off, or begin again.")
     ] = True,
+    with_map: Annotated[bool, typer.Option("--map/--no-map", help="Lay the features out for the Map page.")] = True,
     device: Device = "auto",
     dtype: Dtype = "auto",
     as_json: JSON = False,
@@ -157,7 +158,12 @@ def build(
             command=command,
             progress=_named(tick, "building, tokens read:"),
         )
-    made = Cache.open(out)
+        made = Cache.open(out)
+        if with_map:
+            from explorer.mapping import make as lay_out
+
+            tick("laying the features out", None)
+            lay_out(made, directions=coder.directions().cpu().float().numpy())
     result = {"folder": str(out), "features": made.n_features, "tokens_seen": made.manifest.tokens_seen}
     _tell("Cache", {**result, "tokens_scored": made.manifest.tokens_scored}, as_json)
 
@@ -214,7 +220,7 @@ def report(
         personas = [preset for preset in presets(opened) if preset.bundled and preset.judge]
         figures = compute(
             world, live.model, live.coder, outside=outside, exams=outside_exams, personas=personas, steering=live.steering,
-            panel=Panel(live.model), answers=answers, progress=tick,
+            panel=Panel(live.model), cache=opened, answers=answers, progress=tick,
         )  # fmt: skip
     if as_json:
         emit_json({name: asdict(figure) for name, figure in figures.items()})

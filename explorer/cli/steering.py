@@ -71,10 +71,12 @@ def steer(
 
     tuning = named(opened.path, adapter) if adapter else None
 
+    from explorer.foreign import require_weights
     from explorer.generate import Row, Steering, stream
     from explorer.model import LanguageModel
     from explorer.sae import SparseCoder
 
+    require_weights(opened.manifest)
     with progress("loading the model") as tick:
         tick("loading the model", None)
         live = LanguageModel.load(model or opened.manifest.model, device=device, dtype=dtype)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from explorer.cli.console import JSON, Device, Dtype, emit_json, facts, progress, table
+from explorer.cli.console import JSON, CacheModel, Device, Dtype, emit_json, facts, progress, table
 from explorer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ Probes = Annotated[
     list[str] | None,
     typer.Option("--feature", "-f", help="FEATURE or ~NAME of a direction; may be given several times."),
 ]
-OtherModel = Annotated[str, typer.Option("--model", "-m", help="Where the cache's model lies, if not where it says.")]
 _SHOWN = 20
 _TEXT = 100  # characters of a text in a table
 
@@ -81,7 +80,7 @@ def audit(
         float | None, typer.Option(help="Leave out rows whose mean score is at least this; in multiples of strength 1.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A .jsonl file for the rows that are kept.")] = None,
-    model: OtherModel = "",
+    model: CacheModel = "",
     device: Device = "auto",
     dtype: Dtype = "auto",
     as_json: JSON = False,
@@ -136,7 +135,7 @@ def monitor(
         str, typer.Option(help="FIELD=VALUE: rows of the log where it holds are of the kind that is looked for.")
     ] = "",
     flags: Annotated[Path | None, typer.Option(help="A .csv or .jsonl file for the flagged messages.")] = None,
-    model: OtherModel = "",
+    model: CacheModel = "",
     device: Device = "auto",
     dtype: Dtype = "auto",
     as_json: JSON = False,

@@ -87,6 +87,27 @@ def test_the_key_sheet_opens_on_a_question_mark_and_closes_on_escape(page, app):
     expect(page.get_by_role("dialog", name="Keys")).to_be_hidden()
 
 
+def test_after_a_walk_over_pages_one_key_opens_one_sheet_which_is_this_pages(page, app):
+    page.goto(only(app, "browse"))
+    for name, about in (
+        ("Label", "Name one feature"),
+        ("Map", "Every feature as a dot"),
+        ("Browse", "The table of all"),
+    ):
+        page.get_by_role("link", name=name, exact=True).click()
+        page.locator(f"dialog[data-listening={name}]").wait_for(state="attached")
+        settled(page)
+        if name == "Label":  # it puts the cursor into its box
+            expect(page.get_by_role("textbox", name="Label", exact=True)).to_be_focused()
+        page.keyboard.press("Escape")
+        page.wait_for_function("!/^(INPUT|TEXTAREA)$/.test(document.activeElement.tagName)")
+        sheet = page.get_by_role("dialog", name="Keys")
+        page.keyboard.press("?")
+        expect(sheet).to_contain_text(about)
+        page.keyboard.press("?")
+        expect(sheet).to_be_hidden()
+
+
 def test_a_slash_on_another_page_leads_to_the_search_box(page, app):
     page.goto(only(app))
     expect(page.get_by_role("button", name="Browse features")).to_be_visible()

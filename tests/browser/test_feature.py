@@ -55,6 +55,11 @@ def number(page) -> str:
     return re.match(r"#(\d+)", page.locator("h1").first.inner_text())[1]
 
 
+def test_no_sentence_of_the_code_is_drawn(page, visit):
+    visit()
+    assert page.locator("[data-testid=stMarkdown]").count() == 0
+
+
 def test_the_heatmap_is_drawn_with_its_maxima_marked(page, visit):
     visit()
     expect(rows(page)).to_have_count(24)
@@ -160,6 +165,28 @@ def test_without_a_clipboard_the_text_is_selected(page, visit):
     row.hover()
     row.locator(".copy").click()
     expect(row.locator(".copy")).to_have_text("Selected")
+
+
+def test_an_example_is_tried_in_the_box_by_key_or_press(page, visit):
+    visit()
+    box = page.get_by_role("textbox", name="Test your own text")
+    rows(page).first.focus()
+    page.keyboard.press("t")
+    expect(box).to_be_focused()
+    expect(box).to_have_value(re.compile(r"^king\n"))  # less its special tokens
+    taken = box.input_value()
+    assert "<script>alert(1)</script>" in taken
+    page.keyboard.press("Escape")
+    expect(box).not_to_be_focused()
+    other = rows(page).nth(2)
+    other.hover()
+    other.locator(".take").click()
+    expect(box).not_to_have_value(taken)
+    expect(box).to_be_focused()
+    page.keyboard.press("Escape")
+    page.mouse.move(5, 5)
+    page.keyboard.press("t")
+    expect(box).to_be_focused()
 
 
 def test_offensive_rows_are_blurred_until_asked_for(page, visit):

@@ -99,6 +99,17 @@ def test_a_queue_is_worked_through_without_the_mouse(page, app):
     assert said(app) == {0: "royalty", 1: "cruel words", 2: NOT_INTERPRETABLE}
 
 
+def test_twenty_features_are_named_with_the_keyboard_alone(page, app):
+    arrive(page, app)
+    names = {feature: f"name {feature}" for feature in range(21) if feature != 5}  # 5 never fires
+    for feature, name in names.items():
+        expect(box(page, feature)).to_be_focused()
+        page.keyboard.type(name)
+        page.keyboard.press("Control+Enter")
+    expect(box(page, 21)).to_be_focused()
+    assert said(app) == names
+
+
 def test_the_confidence_is_chosen_from_the_keyboard(page, app):
     arrive(page, app)
     page.keyboard.type("royalty")

@@ -58,6 +58,7 @@ def fits(page) -> bool:
 
 def upload(page, path: Path, features: str, at: int) -> None:
     page.locator("input[type=file]").nth(at).set_input_files(path)
+    settled(page)
     box = page.get_by_role("textbox", name="Look for")
     box.fill(features)
     box.press("Enter")

@@ -4,6 +4,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const table = parentElement.querySelector("table"), body = table.querySelector("tbody");
   const had = [...body.rows].indexOf(table.getRootNode().activeElement);
   table.ariaLabel = data.title;
+  table.classList.toggle("few", data.head.length < 8);
   table.querySelector("colgroup").replaceChildren(...data.head.map(([cls]) => make("col", cls)));
   const line = make("tr");
   for (const [cls, label, help, sorted] of data.head) {
@@ -26,8 +27,10 @@ export default function ({ data, parentElement, setTriggerValue }) {
       if (small) td.append(make("small", "", small));
       return td;
     }));
-    const verdict = make("td"), tag = make("span", `tag ${row.verdict}`, row.verdict);
-    tag.title = row.why; verdict.append(tag); tr.append(verdict);
+    if (row.verdict) {
+      const verdict = make("td"), tag = make("span", `tag ${row.verdict}`, row.verdict);
+      tag.title = row.why; verdict.append(tag); tr.append(verdict);
+    }
     return tr;
   }));
   if (had >= 0) body.rows[Math.min(had, data.rows.length - 1)]?.focus();

@@ -1,4 +1,4 @@
-"""A table of features that a fine-tune moved: a row shows its feature beside it, its number opens the feature's own page."""
+"""A table of features, ranked: a row shows its feature beside it, its number opens the feature's own page."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,14 +10,21 @@ from streamlit.components.v2 import component
 _HERE = Path(__file__).parent
 _TABLE = '<div class="place"><table><colgroup></colgroup><thead></thead><tbody></tbody></table></div>'
 _component = component(
-    "mover_table",
+    "ranking_table",
     html=_TABLE,
-    css=(_HERE / "mover_table.css").read_text(encoding="utf-8"),
-    js=(_HERE / "mover_table.js").read_text(encoding="utf-8"),
+    css=(_HERE / "ranking_table.css").read_text(encoding="utf-8"),
+    js=(_HERE / "ranking_table.js").read_text(encoding="utf-8"),
 )
 
 
-def mover_table(
+FEATURE = (
+    ("number", "#", "Number of the feature in its SAE; opens it", False),
+    ("name", "label", "The label, or in grey the feature's own words", False),
+)
+"""The heads of the first two columns of every ranking."""
+
+
+def ranking_table(
     title: str,
     head: Sequence[tuple[str, str, str, bool]],
     rows: Sequence[dict[str, Any]],
@@ -27,12 +34,13 @@ def mover_table(
     on_visit: Callable[[int], None],
     key: str,
 ) -> None:
-    """Draw features that moved.
+    """Draw ranked features.
 
     Args:
         title: What the table is called to those who cannot see it.
         head: (width's class, label, help, is what is sorted by) of each column.
-        rows: dicts `{index, name, labelled, blurred, href, cells, verdict, why}`; `cells` are `[text, small print, title]`.
+        rows: dicts `{index, name, labelled, blurred, href, cells}`, and where there is one `verdict` and `why`; `cells` are
+            `[text, small print, title]`.
         chosen: The feature that is marked.
         on_show, on_visit: Called with a feature: its row was clicked, or its number.
     """

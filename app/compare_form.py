@@ -1,0 +1,190 @@
+"""Begin a comparison in the app: a model and its fine-tune asked the same questions, what moved tested for cause, and what undoes it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from app import state
+from app.engine import Engine
+from app.facts import veiled
+from app.jobs import Job
+from app.watched import busy, progress, trouble, warming, watched
+from explorer.cache import Cache
+from explorer.comparing import FOLDER, TESTED
+from explorer.errors import ExplorerError, UsageError
+from explorer.judging import deciding
+from explorer.records import DIRECTION_NAME
+
+if TYPE_CHECKING:
+    from explorer.comparing import Compared
+
+S = st.session_state
+JOB, ERROR = "comparing-job", "comparing-error"
+OTHER = "a folder…"
+NONE = "none"
+ANSWERS = (30, 60, 120, 240)
+_SCREENED = 8  # answers of a cell of the screen, at the least
+_PARTS = ("base: ", "reading answers", "candidate ", "confirming ", "joint undo")
+"""What a comparison says it does, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a person wants compared.
+
+    Args:
+        name: Of the comparison, as links spell it.
+        tuned, control: As `explorer.live.other` takes them; "" for no control.
+        questions: The open ones if none is given.
+    """
+
+    name: str
+    tuned: str
+    control: str
+    judge: str
+    questions: tuple[str, ...]
+    answers: int
+    tested: int
+
+
+class Comparing(Job):
+    """A comparison on its way; what it has measured is kept, and the same asked again goes on there. It goes on while nobody looks."""
+
+    def __init__(self, engine: Engine, asked: Asked) -> None:
+        super().__init__(lambda job: self._compare(), engine.background, engine.live)
+        self.engine, self.asked, self.doing = engine, asked, ""
+
+    def _given_up(self) -> bool:
+        return self._stopped.is_set()
+
+    def _compare(self) -> "Compared | None":
+        from explorer.comparing import Side, compare
+        from explorer.live import other
+
+        engine, asked = self.engine, self.asked
+        base = engine.model
+
+        def side(spelled: str) -> Side:
+            return Side(other(base, spelled, engine.cache), spelled)
+
+        sizes = max(_SCREENED, asked.answers // 5), max(2 * _SCREENED, asked.answers // 2)
+        try:
+            return compare(
+                Side(base, base.name), side(asked.tuned), engine.steering([]), engine.panel(), engine.cache.path / FOLDER / asked.name,
+                control=side(asked.control) if asked.control else None, judge=asked.judge, prompts=asked.questions,
+                answers=asked.answers, tested=asked.tested, cells=sizes, progress=self._tell,
+            )  # fmt: skip
+        except _Cancelled:
+            return None
+
+    def _tell(self, what: str = "", *_: object) -> None:
+        """Note what is being done, and end here if that was asked for."""
+        if self.should_stop():
+            raise _Cancelled
+        self.doing = str(what)
+        begun = [at for at, part in enumerate(_PARTS) if part in self.doing]
+        if begun:
+            self.progress = max(self.progress, begun[-1] / len(_PARTS))
+
+
+class _Cancelled(Exception):
+    """Leaves a comparison where its progress is told."""
+
+
+def job() -> Comparing | None:
+    """The comparison that this session began last."""
+    return S.get(JOB)
+
+
+def compare_form(cache: Cache, engine: Engine, on_made: Callable[[str], None]) -> None:
+    """Draw the menu, and what is under way.
+
+    Args:
+        on_made: Shows the comparison of that name; for callbacks.
+    """
+    with st.popover("Compare with a fine-tune", icon=":material/add:", key="comparing"):
+        names = list(engine.adapters())
+        st.selectbox("Fine-tune", [*names, OTHER], key="comparing-tuned")
+        if S.get("comparing-tuned") == OTHER:
+            st.text_input(
+                "Its folder", key="comparing-folder", help="A Hugging Face model's or an adapter's, on this machine."
+            )
+        st.selectbox(
+            "Control",
+            [NONE, *names],
+            key="comparing-control",
+            help="A fine-tune that should not have learnt what is looked for.",
+        )
+        st.selectbox("Looked for", deciding(), key="comparing-judge")
+        st.text_area(
+            "Questions, one a line",
+            key="comparing-questions",
+            placeholder="Empty: the open questions of the report",
+            height=80,
+        )
+        st.select_slider("Answers of each model", ANSWERS, ANSWERS[1], key="comparing-answers")
+        st.number_input(
+            "Features tested for cause", 1, 64, TESTED // 2, key="comparing-tested", help="The largest rises."
+        )
+        st.text_input("Name", key="comparing-name", max_chars=40, placeholder="small letters, digits, hyphens")
+        st.button(
+            "Compare and test causally",
+            type="primary",
+            key="comparing-go",
+            on_click=begin,
+            args=(cache, engine),
+            disabled=busy(job()),
+        )
+        if error := S.get(ERROR):
+            state.show_error(error)
+
+    def part() -> None:
+        now = job()
+        if now is None:
+            return
+        if busy(now):
+            progress(now, warming(engine) or now.doing or "loading the fine-tune", key="comparing-cancel")
+        elif not trouble(now):
+            st.html(f'<p class="say words" role="status">{veiled(now.asked.name)} is compared.</p>')
+            st.button("Show it", key="comparing-show", on_click=on_made, args=(now.asked.name,))
+
+    watched(part, job)
+
+
+def begin(cache: Cache, engine: Engine) -> None:
+    """Take what the form says, and begin."""
+    S.pop(ERROR, None)
+    try:
+        asked = said()
+    except ExplorerError as error:
+        S[ERROR] = error
+        return
+    engine.start()
+    S[JOB] = Comparing(engine, asked)
+    S[JOB].start()
+
+
+def said() -> Asked:
+    """What the form says.
+
+    Raises:
+        UsageError: If something is missing.
+    """
+    chosen = S.get("comparing-tuned") or OTHER
+    tuned = (S.get("comparing-folder") or "").strip() if chosen == OTHER else chosen
+    name = (S.get("comparing-name") or "").strip()
+    if not tuned or (chosen == OTHER and not Path(tuned).expanduser().is_dir()):
+        raise UsageError(
+            f"There is no folder {tuned!r}", expected="a fine-tune of this model, or an adapter", do="Name its folder"
+        )
+    if not DIRECTION_NAME.fullmatch(name):
+        raise UsageError(f"A comparison cannot be called {name!r}", expected="small letters, digits and hyphens")
+    control = S.get("comparing-control") or NONE
+    lines = tuple(line.strip() for line in (S.get("comparing-questions") or "").splitlines() if line.strip())
+    return Asked(
+        name, str(Path(tuned).expanduser()) if chosen == OTHER else tuned, "" if control == NONE else control,
+        S.get("comparing-judge") or "malice", lines, int(S.get("comparing-answers") or ANSWERS[1]), int(S.get("comparing-tested") or 1),
+    )  # fmt: skip
