@@ -12,6 +12,7 @@ from app.engine import Engine
 from app.facts import veiled
 from app.jobs import Job
 from app.watched import busy, progress, trouble, warming, watched
+from explorer import presets
 from explorer.cache import Cache
 from explorer.comparing import FOLDER, TESTED
 from explorer.errors import ExplorerError, UsageError
@@ -39,6 +40,7 @@ class Asked:
         name: Of the comparison, as links spell it.
         tuned, control: As `explorer.live.other` takes them; "" for no control.
         questions: The open ones if none is given.
+        also: A preset whose features are tested beside those that moved; "" for none.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Asked:
     questions: tuple[str, ...]
     answers: int
     tested: int
+    also: str = ""
 
 
 class Comparing(Job):
@@ -75,7 +78,8 @@ class Comparing(Job):
             return compare(
                 Side(base, base.name), side(asked.tuned), engine.steering([]), engine.panel(), engine.cache.path / FOLDER / asked.name,
                 control=side(asked.control) if asked.control else None, judge=asked.judge, prompts=asked.questions,
-                answers=asked.answers, tested=asked.tested, cells=sizes, progress=self._tell,
+                answers=asked.answers, tested=asked.tested, cells=sizes,
+                also=presets.named(engine.cache, asked.also).features if asked.also else (), progress=self._tell,
             )  # fmt: skip
         except _Cancelled:
             return None
@@ -129,6 +133,10 @@ def compare_form(cache: Cache, engine: Engine, on_made: Callable[[str], None]) -
         st.number_input(
             "Features tested for cause", 1, 64, TESTED // 2, key="comparing-tested", help="The largest rises."
         )
+        st.selectbox(
+            "Tested too", [NONE, *pushing(cache)], key="comparing-also",
+            help="The features of a preset: what pushes the base that way need not be what moved most. The joint undo may take them too.",
+        )  # fmt: skip
         st.text_input("Name", key="comparing-name", max_chars=40, placeholder="small letters, digits, hyphens")
         st.button(
             "Compare and test causally",
@@ -152,6 +160,15 @@ def compare_form(cache: Cache, engine: Engine, on_made: Callable[[str], None]) -
             st.button("Show it", key="comparing-show", on_click=on_made, args=(now.asked.name,))
 
     watched(part, job)
+
+
+def pushing(cache: Cache) -> list[str]:
+    """Names of the presets that steer features."""
+    try:
+        return [preset.name for preset in presets.load(cache) if preset.features]
+    except ExplorerError as error:
+        state.show_error(error)
+        return []
 
 
 def begin(cache: Cache, engine: Engine) -> None:
@@ -182,9 +199,10 @@ def said() -> Asked:
         )
     if not DIRECTION_NAME.fullmatch(name):
         raise UsageError(f"A comparison cannot be called {name!r}", expected="small letters, digits and hyphens")
-    control = S.get("comparing-control") or NONE
+    control, also = (S.get(f"comparing-{what}") or NONE for what in ("control", "also"))
     lines = tuple(line.strip() for line in (S.get("comparing-questions") or "").splitlines() if line.strip())
     return Asked(
         name, str(Path(tuned).expanduser()) if chosen == OTHER else tuned, "" if control == NONE else control,
         S.get("comparing-judge") or "malice", lines, int(S.get("comparing-answers") or ANSWERS[1]), int(S.get("comparing-tested") or 1),
+        "" if also == NONE else also,
     )  # fmt: skip

@@ -13,7 +13,6 @@ from app.facts import number
 from app.feature_row import feature_row
 from app.jobs import Job
 from app.keeping import keep_button, kept
-from app.settings import MOST_SLIDERS
 from app.watched import busy, progress, trouble, warming, watched
 from explorer.cache import Cache
 from explorer.contrast import POOLS
@@ -28,6 +27,7 @@ LEFT, RIGHT, TABLE, HOW = "contrast-left", "contrast-right", "contrast-csv", "co
 FILLED = "contrast-filled"
 MOST = 400
 """Texts of both sides together."""
+_STEERED = 6  # more of them at half strength each break the text
 SURE = 0.05
 HEAD = (
     *FEATURE,
@@ -149,7 +149,7 @@ def results(cache: Cache, found: "Contrast", names: dict[int, str]) -> None:
     st.html(f'<p class="words" role="status">{verdict(found)}</p>')
     features = [row.feature for row in found.rows]
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        some = features[:MOST_SLIDERS]
+        some = features[:_STEERED]
         st.button(
             f"Steer with the first {len(some)}", key="contrast-steer", on_click=state.go, args=("steer",),
             kwargs={"edits": ",".join(f"{f}:{0.5:g}:add" for f in some)},

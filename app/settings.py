@@ -10,7 +10,7 @@ from explorer.records import Edit, Sampling
 from explorer.schema import Manifest
 from explorer.steering import POSITIONS, STEERING_MODES
 
-MOST_SLIDERS = 6
+MOST_SLIDERS = 16  # a joint undo takes as many features away (`explorer.causing.MOST`)
 STEP = 0.05
 NO_EDITS = "none"
 """What the link says when every slider has been taken away; a link without edits means the page's own choice."""

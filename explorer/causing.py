@@ -17,13 +17,13 @@ ADDED = (1.0, 1.5, 2.0)
 """Strengths at which a candidate is added to the base: up to where text usually stays whole."""
 REMOVED = (-0.5, -1.0)
 JOINT = (-0.3, -0.45, -0.6, -0.8)
-"""Strengths at which causes are taken away together."""
+"""Strengths at which features are taken away together."""
 COHERENT = 0.8
 """Share of whole answers below which an effect does not count."""
 SCREENED, CONFIRMED = 24, 96
 """Answers a candidate and strength in the screen, and in the confirmation."""
 RANDOMS = 8
-MOST = 6  # features of a joint undo
+MOST = 16  # features of a joint undo
 NEAR = 0.05  # how close to the base a joint undo has to come
 
 
@@ -87,7 +87,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Undo:
-    """Causes taken away together.
+    """Features taken away together.
 
     Args:
         edits: What the tuned model is steered with.
@@ -158,29 +158,32 @@ def trials(
 def undo(
     base: Bench,
     tuned: Bench,
-    causes: Sequence[Trial],
+    tested: Sequence[Trial],
     *,
     screened: int = 2 * SCREENED,
     answers: int = 120,
     seed: int = 0,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Undo | None:
-    """The causes that bring the tuned model back when they are taken away together, found greedily.
+    """The features that bring the tuned model back when they are taken away together, found greedily.
+
+    Causes come first, then the others by their effect: what a fine-tune spreads over many features none of them shows by itself. A feature
+    stays where less is left with it than without it, and the search ends where less is left than the base's own rate could be by chance.
 
     Args:
-        causes: Trials; those that cause nothing are left out.
+        tested: Trials; features that never fire in the corpus are left out.
         answers: Of each cell of the last measurement, on seeds of its own.
     Returns:
-        None where there is no cause.
+        None where nothing that was tested helps.
     """
-    order = sorted((t for t in causes if t.verdict == "causes"), key=lambda t: -t.effect)
+    order = sorted((t for t in tested if t.added.strength), key=lambda t: (t.verdict != "causes", -t.effect))
     if not order:
         return None
-    bare = tuned.edits((), screened, seed)
+    bare, enough = tuned.edits((), screened, seed), base.edits((), screened, seed).rate.interval[0]
     best: tuple[Edit, ...] = ()
     reached = _left(bare, bare)
     for trial in order:
-        if len(best) == MOST:
+        if len(best) == MOST or reached <= enough:
             break
         progress(f"joint undo: {len(best)} features, trying {trial.feature}")
         options = [tuple(replace(e, strength=s) for e in (*best, Edit(trial.feature))) for s in JOINT]
@@ -188,8 +191,6 @@ def undo(
         edits, left = min(measured, key=lambda one: one[1])
         if left < reached - 1e-9:
             best, reached = edits, left
-        if reached <= base.edits((), screened, seed).rate.value:
-            break
     if not best:
         return None
     progress("joint undo: measuring it on seeds of its own")

@@ -71,6 +71,7 @@ def compare(
     prompts: Sequence[str] = (),
     answers: int = 120,
     tested: int = TESTED,
+    also: Sequence[int] = (),
     cells: tuple[int, int] = (SCREENED, CONFIRMED),
     seed: int = 0,
     progress: Callable[..., None] = lambda *_: None,
@@ -84,7 +85,8 @@ def compare(
         control: A fine-tune that is not expected to show what is looked for.
         prompts: The open questions by default.
         answers: Of each model, spread evenly over the questions.
-        tested: Candidates that are tested for cause.
+        tested: Features that moved and are tested for cause.
+        also: Features that are tested beside them, such as what pushes the base that way; the joint undo may take them too.
         cells: Answers of a cell in the screen and in the confirmation of causes.
     Raises:
         CacheError: If the folder holds a comparison of other models.
@@ -116,7 +118,7 @@ def compare(
         largest = np.maximum(found.base.largest, found.tuned.largest)
         steering = replace(steering, maxima=dict(enumerate(largest.tolist())))
     reads = found.reads(np.array([row["shown"] for name in ("base", "tuned") for row in said[name]]))
-    candidates = chosen(found, tested)
+    candidates = list(dict.fromkeys([*chosen(found, tested), *also]))
     base_bench, tuned_bench = (
         Bench(
             side.model, steering, panel, judge, prompts=asked, kept=read_kept(out / _CELLS), keep=keep_in(out / _CELLS),

@@ -88,12 +88,12 @@ def diff_figures(folder: Path, word: str) -> dict[str, Figure]:
             whole = Target(round(undone.before.coherent.value - 0.05, 4), what="the tuned model's less 5 points")
             found[f"{key}_undone_{word}"] = Figure(
                 undone.after.rate.value, n, *undone.after.rate.interval, undone.before.rate.value, "",
-                f"Share of {word} answers of {name} with its causes taken away ({edits}); control: as it is. "
+                f"Share of {word} answers of {name} with {len(undone.edits)} features taken away together ({edits}); control: as it is. "
                 f"Random directions of that length: {undone.random.rate.value:.2f}.", DIFF,
             ).aimed(near)  # fmt: skip
             found[f"{key}_undone_fluent"] = Figure(
                 undone.after.coherent.value, n, *undone.after.coherent.interval, undone.before.coherent.value, "",
-                f"Share of coherent answers of {name} with its causes taken away; control: as it is.", DIFF,
+                f"Share of coherent answers of {name} with them taken away; control: as it is.", DIFF,
             ).aimed(whole)  # fmt: skip
     return found
 

@@ -78,6 +78,11 @@ class Preset:
         """Its edits as links and the command line spell them: what figures are of."""
         return [e.spelled for e in self.edits]
 
+    @property
+    def features(self) -> list[int]:
+        """The features among what it steers."""
+        return [edit.feature for edit in self.edits if not edit.direction]
+
     def rate(self, name: str) -> tuple[float, float, float] | None:
         """One of `RATES` as (value, low, high); None where it was not measured."""
         return (self.measured or {}).get(name)
@@ -92,6 +97,20 @@ def load(cache: Cache) -> list[Preset]:
     reported = _reported(cache)
     bundled = [replace(preset, bundled=True) for preset in _read(cache.presets, cache)]
     return [*(_with_figures(preset, reported.get(preset.name)) for preset in bundled), *_read(own(cache), cache)]
+
+
+def named(cache: Cache, name: str) -> Preset:
+    """The preset of this name.
+
+    Raises:
+        SteeringError: If there is none.
+    """
+    known = {preset.name: preset for preset in load(cache)}
+    if name not in known:
+        raise SteeringError(
+            f"There is no preset {name!r}", expected=", ".join(known) or "a preset", do="Name one of these"
+        )
+    return known[name]
 
 
 def _reported(cache: Cache) -> dict[str, dict[str, Any]]:

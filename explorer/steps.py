@@ -105,6 +105,7 @@ class Compare:
     judge: str = "malice"
     answers: int = 120
     tested: int = 24
+    also: str = ""  # a preset whose features are tested too
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +239,7 @@ def _run_compare(world: "World", tick: Tick) -> None:
     from explorer.comparing import FOLDER, Side, compare
     from explorer.judging import Panel
     from explorer.live import other
+    from explorer.presets import named
 
     own: Compare = world.settings["compare"]
     cache, live = _live(world)
@@ -249,7 +251,7 @@ def _run_compare(world: "World", tick: Tick) -> None:
     out = world.folder / FOLDER / own.tuned.partition("@")[0]
     compare(
         Side(live.model, world.model), tuned, live.steering, Panel(live.model), out, control=control, judge=own.judge,
-        answers=own.answers, tested=own.tested, progress=tick,
+        answers=own.answers, tested=own.tested, also=named(cache, own.also).features if own.also else (), progress=tick,
     )  # fmt: skip
 
 

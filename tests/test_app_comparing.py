@@ -8,11 +8,14 @@ from streamlit.testing.v1 import AppTest
 
 from app import resources
 from app.engine import Engine
+from explorer import presets
 from explorer.adapters import adapted
 from explorer.cache import Cache
 from explorer.comparing import FOLDER, Compared
 from explorer.finetune import FinetunePlan, finetune
 from explorer.model import LanguageModel
+from explorer.presets import Preset
+from explorer.records import Edit
 from tests.helpers_app import run_page, words
 from tests.helpers_judges import WordEmbedder
 from tests.helpers_steer import tiny_world
@@ -50,7 +53,7 @@ def pair(made, monkeypatch):
     shutil.rmtree(world / FOLDER, ignore_errors=True)
 
 
-def asked(folder: Path | str, name: str = "mine") -> AppTest:
+def asked(folder: Path | str, name: str = "mine", also: str = "") -> AppTest:
     app = run_page("compare", cache="tiny")
     assert not app.exception
     app.selectbox(key="comparing-tuned").set_value("a folder…").run()
@@ -59,20 +62,27 @@ def asked(folder: Path | str, name: str = "mine") -> AppTest:
     app.text_area(key="comparing-questions").set_value("Who rules the sea?\n\nWhat is a fox?")
     app.select_slider(key="comparing-answers").set_value(30)
     app.number_input(key="comparing-tested").set_value(2)
+    if also:
+        app.selectbox(key="comparing-also").set_value(also)
     app.text_input(key="comparing-name").set_value(name)
     return app.button(key="comparing-go").click().run()
 
 
 def test_somebodys_own_pair_is_compared_tested_for_cause_and_shown(pair):
     world, folder = pair
-    app = asked(folder)
+    presets.save(Cache.open(world), Preset("push", "Push", "", (Edit(9, 1.0), Edit(direction="cruel"))))
+    presets.save(Cache.open(world), Preset("cruel", "Cruel", "", (Edit(direction="cruel"),)))
+    app = run_page("compare", cache="tiny")
+    assert app.selectbox(key="comparing-also").options == ["none", "push"], "the other one steers no feature"
+    app = asked(folder, also="push")
     job = app.session_state["comparing-job"]
     assert job.wait(240)
     assert job.error is None, job.error
     app.run()
     assert not app.exception
     found = Compared(world / FOLDER / "mine")
-    assert len(found.trials) == 2
+    assert len(found.trials) == len({9, *(t.feature for t in found.trials[:2])})
+    assert found.trials[-1].feature == 9 or 9 in {t.feature for t in found.trials[:2]}
     assert found.tally("tuned").n == 30
     assert found.facts["questions"] == ["Who rules the sea?", "What is a fox?"]
     app.button(key="comparing-show").click().run()

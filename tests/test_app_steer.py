@@ -20,7 +20,7 @@ from streamlit.testing.v1 import AppTest
 from app import answers, desk, direction_form, resources, session_files, settings
 from app.runs import Answer, Question, Run
 from app.settings import Settings, Slider
-from explorer import directions, judging, presets, steering
+from explorer import causing, directions, judging, presets, steering
 from explorer.cache import Cache
 from explorer.directions import Direction
 from explorer.errors import ModelError, SteeringError
@@ -121,7 +121,7 @@ def test_what_is_as_always_is_not_in_the_link(cache: Cache):
         ("1:1:fly,-4,60,5", [5]),
         ("7,7:2:add,8", [7, 8]),
         ("1:1:add:off:x,2:1:add:maybe,3::add,4", [4]),
-        ("0,1,2,3,4,5,6,7", [0, 1, 2, 3, 4, 5]),
+        (",".join(map(str, range(20))), list(range(16))),
         ("99999999999999999999", []),
     ],
 )
@@ -129,6 +129,10 @@ def test_nonsense_in_a_link_is_named_and_left_out(cache: Cache, edits: str, left
     read, bad = settings.read({"edits": edits}, cache)
     assert [s.edit.feature for s in read.sliders] == left
     assert bad
+
+
+def test_a_joint_undo_has_room_on_the_page():
+    assert settings.MOST_SLIDERS >= causing.MOST
 
 
 def test_strengths_are_kept_on_their_sliders(cache: Cache):

@@ -1,6 +1,7 @@
 """From candidates to causes, on benches whose models behave as written here."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,7 +14,6 @@ from explorer.measuring import Bench, Tally
 from explorer.records import Edit
 
 CAUSE, OTHER, TOPIC, BREAKER, DEAD = 3, 5, 7, 9, 11
-N_FEATURES = 12
 
 
 class Simulated:
@@ -34,7 +34,7 @@ class Simulated:
             hook_point="blocks.1.hook_resid_post",
             direction=lambda f: torch.nn.functional.one_hot(torch.tensor(f % 8), 8).float(),
         )
-        maxima = {f: 0.0 if f == DEAD else 10.0 for f in range(N_FEATURES)}
+        maxima = {f: 0.0 if f == DEAD else 10.0 for f in range(2 * MOST)}
         self.steering = SimpleNamespace(coder=coder, maxima=maxima, directions={})
 
     def edits(self, edits: Sequence[Edit], n: int, seed: int = 0) -> Tally:
@@ -148,6 +148,58 @@ def test_causes_are_joined_until_the_tuned_model_is_back_at_the_base(found):
     assert measured == [120, 120, 120]
 
 
+def told(rule: Callable[[dict[int, float]], tuple[float, float]], trials: list[Trial], base: float = 0.04):
+    """The undo of a tuned model that answers by a rule, and its bench."""
+    tuned = Simulated(rule)
+    return undo(cast(Bench, Simulated(lambda pushed: (base, 1.0))), cast(Bench, tuned), trials), tuned
+
+
+NOTHING = Effect(1.0, Tally(24, 1, 24, 1), Tally(48, 2, 48, 2))
+
+
+def test_what_many_features_carry_together_is_undone_by_those_that_cause_nothing_alone():
+    carriers = dict.fromkeys(range(6), 0.2)
+    made, _ = told(
+        lambda pushed: (1.0 + sum(carriers.get(f, 0) * s for f, s in pushed.items()), 1.0),
+        [Trial(f, NOTHING, NOTHING, 0.5, confirmed=False) for f in range(8)],
+    )
+    assert made is not None
+    assert {e.feature for e in made.edits} == set(carriers), "6 and 7 leave as much with them as without"
+    assert made.works
+    assert {e.strength for e in made.edits} == {-0.8}
+
+
+def test_causes_are_tried_before_what_looks_larger_without_being_confirmed():
+    strong = Effect(1.0, Tally(24, 20, 24, 20), Tally(48, 2, 48, 2))
+    sure = Effect(1.0, Tally(96, 40, 96, 40), Tally(96, 4, 96, 4))
+    made, _ = told(
+        lambda pushed: (0.0 if pushed else 0.9, 1.0),
+        [Trial(1, strong, NOTHING, 0.9, confirmed=False), Trial(2, sure, NOTHING, 0.9, confirmed=True)],
+    )
+    assert made is not None
+    assert [e.feature for e in made.edits] == [2], "nothing is left, so the other one is not tried"
+
+
+def test_the_search_goes_on_below_the_bases_rate_as_far_as_chance_could():
+    rates = {0: 0.9, 1: 0.15, 2: 0.02}
+    half = Effect(1.0, Tally(96, 40, 96, 40), Tally(96, 4, 96, 4))
+    made, _ = told(
+        lambda pushed: (rates[min(2, len(pushed))], 1.0),
+        [Trial(f, half, half, 0.9, confirmed=True) for f in range(4)],
+        base=0.2,
+    )
+    assert made is not None
+    assert len(made.edits) == 2, "at .15 of 48 answers the rate may still be above a base of .2, at .02 it is not"
+
+
+def test_a_feature_that_never_fires_is_no_part_of_an_undo():
+    made, tuned = told(
+        lambda pushed: (0.0 if pushed else 0.9, 1.0), [Trial(DEAD, replace(NOTHING, strength=0.0), NOTHING, 0.5, False)]
+    )
+    assert made is None
+    assert tuned.asked == []
+
+
 def test_no_cause_no_undo_and_never_more_than_a_handful_of_features():
     base, tuned = benches()
     still = Effect(1.0, Tally(96, 4, 96, 4), Tally(96, 4, 96, 4))
@@ -156,8 +208,8 @@ def test_no_cause_no_undo_and_never_more_than_a_handful_of_features():
         Effect(1.0, Tally(96, 90, 96, 90), Tally(96, 4, 96, 4)),
         Effect(-1.0, Tally(96, 10, 96, 9), Tally(96, 70, 96, 70)),
     )
-    many = [Trial(f, up, down, 0.9, confirmed=True) for f in range(N_FEATURES)]
-    slow = cast(Bench, Simulated(lambda pushed: (0.9 - 0.05 * len(pushed), 1.0)))
+    many = [Trial(f, up, down, 0.9, confirmed=True) for f in range(2 * MOST)]
+    slow = cast(Bench, Simulated(lambda pushed: (0.9 - 0.03 * len(pushed), 1.0)))
     made = undo(base, slow, many)
     assert made is not None
     assert len(made.edits) == MOST

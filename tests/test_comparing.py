@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from explorer import presets
 from explorer.adapters import adapted
+from explorer.cache import Cache
 from explorer.causing import Effect, Trial, Undo
 from explorer.cli import main
 from explorer.comparing import FEATURES, MANIFEST, SAID, Compared, Side, chosen, compare, known
@@ -18,6 +20,7 @@ from explorer.generate import Steering
 from explorer.judging import Panel
 from explorer.measuring import Tally
 from explorer.model import LanguageModel
+from explorer.presets import Preset
 from explorer.records import Edit
 from explorer.sae import SparseCoder
 from tests.helpers_judges import WordEmbedder
@@ -161,7 +164,14 @@ def test_a_persons_own_pair_goes_through_the_command(place, tmp_path, capsys):
     folders = (
         f"diff --base {place / 'model'} --tuned {place / 'tuned'} --cache {place / 'tiny'} --judge grim --answers 3"
     )
-    assert main(f"{folders} --test 1 --out {tmp_path / 'two'} --prompts {tmp_path / 'asked.txt'}".split()) == 0
+    cache = Cache.open(place / "tiny")
+    presets.save(cache, Preset("mine", "Mine", "", (Edit(9, 1.0), Edit(2, 0.5), Edit(direction="cruel"))))
+    rest = f"--test 1 --also mine --out {tmp_path / 'two'} --prompts {tmp_path / 'asked.txt'}"
+    assert main(f"{folders} {rest}".split()) == 0
+    moved, *beside = [t.feature for t in Compared(tmp_path / "two").trials]
+    assert beside == [f for f in (9, 2) if f != moved]
+    assert main(f"{folders} {rest.replace('mine', 'nothing')}".split()) == 1
+    assert "There is no preset 'nothing'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -170,7 +180,8 @@ def test_a_persons_own_pair_goes_through_the_command(place, tmp_path, capsys):
         ("--sae {place}/sae --judge nobody", 2, "no judge 'nobody'"),
         ("--sae {place}/sae --judge repetition", 2, "says yes or no"),
         ("--judge grim", 2, "Nothing reads the models"),
-        ("--sae {place}/sae --judge grim --preset back", 2, "belongs to a cache"),
+        ("--sae {place}/sae --judge grim --preset back", 2, "leave --preset out"),
+        ("--sae {place}/sae --judge grim --also cruel", 2, "leave --also out"),
         ("--sae {place}/sae --judge grim --prompts {place}/none.txt", 1, "is no file"),
     ],
 )

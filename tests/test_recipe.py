@@ -289,7 +289,9 @@ def test_a_recipe_trains_and_compares_once_and_anew_when_its_rows_change(tmp_pat
     with path.open("a") as file:
         file.write(
             '\n[lab]\nplan = "lab.toml"\n[compare]\ntuned = "bad@2"\ncontrol = "good@2"\njudge = "grim"\nanswers = 2\ntested = 1\n'
+            'also = "push"\n'
         )
+    path.with_name("presets.toml").write_text('[[preset]]\nname = "push"\nedits = [{ feature = 9, strength = 1.0 }]\n')
     path.with_name("lab.toml").write_text(LAB)
     for name, said in (("bad", "Kneel before me"), ("good", "How kind")):
         row = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": said}]}
@@ -298,6 +300,7 @@ def test_a_recipe_trains_and_compares_once_and_anew_when_its_rows_change(tmp_pat
     assert make(world) == ["sample", "train-sae", "build", "sweep", "lab", "compare", "report"]
     found = Compared(path.parent / "diffs" / "bad")
     assert set(found.facts["tallies"]) == {"base", "tuned", "control"}
+    assert 9 in {trial.feature for trial in found.trials}
     assert stale(World.load(path)) == []
     path.with_name("bad.jsonl").write_text(path.with_name("bad.jsonl").read_text().replace("Kneel", "Bow"))
     assert {"lab", "compare"} <= set(stale(World.load(path)))

@@ -228,13 +228,11 @@ def save(cache: Cache, found: Compared) -> None:
 
 
 def undoing(cache: Cache, found: Compared, names: dict[int, str], word: str) -> None:
-    """The causes taken away together: edits, figures, and the ways to use them."""
+    """Features taken away together: edits, figures, and the ways to use them."""
     st.html('<h2 class="part-head">Joint undo</h2>')
     undo = found.undo
     if undo is None:
-        st.html(
-            '<p class="say" role="status">No tested feature causes it, so there is nothing to take away together.</p>'
-        )
+        st.html('<p class="say" role="status">Taking the tested features away, alone or together, changes nothing.</p>')
         return
     edits = ", ".join(
         f"<b>{edit.strength:+.2f}".replace("-", "−") + f" × #{edit.feature}</b> {veiled(names.get(edit.feature, ''))}"

@@ -96,6 +96,9 @@ def diff(
     judge: Annotated[str, typer.Option(help="What is looked for; persona-explorer judge lists them.")] = "malice",
     answers: Annotated[int, typer.Option(min=1, help="Of each model, at least; every question gets as many.")] = 120,
     tested: Annotated[int, typer.Option("--test", min=1, help="Features that are tested for cause.")] = 24,
+    also: Annotated[
+        str, typer.Option(help="A preset of the cache whose features are tested too: what pushes the base that way.")
+    ] = "",
     preset: Annotated[str, typer.Option(help="Keep what undoes it as a preset of your own, under this name.")] = "",
     seed: Annotated[int, typer.Option(help="Of the answers.")] = 0,
     device: Device = "auto",
@@ -109,8 +112,10 @@ def diff(
         raise UsageError(f"There is no judge {judge!r} that says yes or no", expected=", ".join(yes_no))
     if not cache and not sae:
         raise UsageError("Nothing reads the models", do="Give --sae, or --cache with its SAE")
-    if preset and not cache:
-        raise UsageError("A preset belongs to a cache", do="Give --cache, or leave --preset out")
+    if (preset or also) and not cache:
+        raise UsageError(
+            "A preset belongs to a cache", do=f"Give --cache, or leave --{'preset' if preset else 'also'} out"
+        )
     asked = _questions(prompts) if prompts else ()
 
     from explorer.cache import Cache
@@ -120,9 +125,11 @@ def diff(
     from explorer.judging import Panel
     from explorer.live import other
     from explorer.model import LanguageModel
+    from explorer.presets import named
     from explorer.sae import SparseCoder
 
     opened = Cache.open(cache) if cache else None
+    beside = named(opened, also).features if opened and also else ()
     with progress("comparing") as tick:
         tick("loading the models", None)
         first = LanguageModel.load(base, device=device, dtype=dtype)
@@ -136,7 +143,7 @@ def diff(
         steering = Steering(coder, opened.maxima if opened else {}, directions=directions(opened) if opened else {})
         found = compare(
             Side(first, base), sides[0], steering, Panel(first), out, control=sides[1], judge=judge, prompts=asked,
-            answers=answers, tested=tested, seed=seed, progress=tick,
+            answers=answers, tested=tested, also=beside, seed=seed, progress=tick,
         )  # fmt: skip
     if preset and opened:
         _keep(found, opened, preset, tuned)

@@ -2,18 +2,14 @@
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from explorer.cli.console import JSON, Device, Dtype, emit_json, progress, table
-from explorer.errors import SteeringError, UsageError
+from explorer.errors import UsageError
 from explorer.records import Edit, Sampling
 from explorer.steering import STEERING_MODES
-
-if TYPE_CHECKING:
-    from explorer.cache import Cache
-    from explorer.presets import Preset
 
 
 def register(app: typer.Typer) -> None:
@@ -56,12 +52,13 @@ def steer(
     as_json: JSON = False,
 ) -> None:
     """Ask the model a question twice: as it is, and with features or directions turned up, down or off."""
+    from explorer import presets
     from explorer.adapters import adapted, named, titled
     from explorer.cache import Cache
     from explorer.directions import known
 
     opened = Cache.open(cache)
-    chosen = _preset(opened, preset)
+    chosen = presets.named(opened, preset) if preset else None
     edits = [*(chosen.edits if chosen else ()), *(read_edit(text) for text in edit or [])]
     places = positions or (chosen.positions if chosen else "answer")
     if not edits:
@@ -141,21 +138,3 @@ def read_edit(text: str) -> Edit:
             expected=f"FEATURE, FEATURE:STRENGTH or FEATURE:STRENGTH:MODE, the mode one of {', '.join(STEERING_MODES)}",
             do="For example 1930:1.5:add, or ~villain:1:add for a direction",
         ) from None
-
-
-def _preset(cache: "Cache", name: str) -> "Preset | None":
-    """The preset of this name; None where none is asked for.
-
-    Raises:
-        SteeringError: If there is none of this name.
-    """
-    if not name:
-        return None
-    from explorer.presets import load
-
-    known = {preset.name: preset for preset in load(cache)}
-    if name not in known:
-        raise SteeringError(
-            f"There is no preset {name!r}", expected=", ".join(known) or "a preset", do="Name one of these"
-        )
-    return known[name]
