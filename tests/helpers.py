@@ -1,5 +1,6 @@
 """Builders of tiny things: random models of every architecture that is promised, tokenizers trained here, SAEs."""
 
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -129,3 +130,11 @@ def tiny_model(path: Path, architecture: str = "llama", *, dtype: str = "float32
     if not folder.exists():
         tiny_folder(folder, architecture, **options)
     return LanguageModel.load(folder, device="cpu", dtype=dtype)
+
+
+def until(true: Callable[[], object], seconds: float = 10) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.005)

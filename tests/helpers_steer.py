@@ -7,8 +7,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from app import resources
 from app.engine import Engine
+from app.runs import Question, Run
+from app.settings import Settings, Slider
 from explorer.cache import Cache
+from explorer.directions import Direction
 from explorer.errors import ExplorerError
 from explorer.records import Edit, Sampling
 from tests.helpers_cache import fake_cache
@@ -134,3 +142,70 @@ def tiny_fine_tunes(world: Path, *runs: str, step: int = 6) -> list[str]:
         ]
         made += [adapter.name for adapter in finetune(model, rows, world / FOLDER / run, plan)]
     return made
+
+
+FULL = Settings(
+    (
+        Slider(Edit(17, 1.5)),
+        Slider(Edit(8, -1.0), on=False),
+        Slider(Edit(9, 2.0, "clamp")),
+        Slider(Edit(4, 1, "ablate")),
+    ),
+    "Why?\n  <b>&amp; 100%=+#</b> 東京",
+    "Be brief.",
+    "all",
+    Sampling(33, 0.0, 0.8, 1.25, 12345),
+)
+"""Settings of which none is as always."""
+
+
+def engine_in(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeEngine]:
+    """A function that puts a fake engine behind the app."""
+
+    def put(**options) -> FakeEngine:
+        engine = FakeEngine(cache, **options)
+        monkeypatch.setattr(resources, "engine", lambda name: engine)
+        return engine
+
+    return put
+
+
+def click(app: AppTest, key: str) -> AppTest:
+    """Press a button of Steer."""
+    return app.button(key=f"steer-{key}").click().run()
+
+
+def said(app: AppTest, name: str) -> str:
+    """What the link says."""
+    value = app.query_params[name]
+    return value if isinstance(value, str) else value[0]
+
+
+def run(engine: FakeEngine, before: Run | None = None, **changes) -> Run:
+    """A run that has ended."""
+    asked = {"prompt": "Hello", "system": "", "edits": (Edit(2),), "positions": "answer", "sampling": Sampling()}
+    made = Run(engine, Question(**{**asked, **changes}), before).start()
+    assert made.wait(10)
+    return made
+
+
+def made_direction(cache: Cache, name: str = "grim", **changes) -> Direction:
+    made = cache.manifest
+    facts = {"n_positive": 30, "n_negative": 31, "auroc": 0.97, "nearest": [(4, 0.61)]}
+    asked = {
+        "title": f"Rather {name}",
+        "hook_point": made.hook_point,
+        "vector": np.full(8, 0.5, np.float32),
+        "base": 0.1,
+    }
+    return Direction(name=name, **{**asked, **changes}, model_fingerprint=made.model_fingerprint, facts=facts)
+
+
+def grid(app: AppTest) -> str:
+    """The answers, as HTML."""
+    return next(h.value for h in app.html if 'class="answers"' in h.value)
+
+
+def link_of(app: AppTest) -> str:
+    """What Share offers."""
+    return next(c.value for c in app.code if "steer?" in c.value)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import replay, resources, screens, state
+from app import replay, screens, state
 from app.replay import Replay
 from app.runs import Question, Run
 from app.talk import Talk
@@ -19,7 +19,7 @@ from explorer.records import Sampling
 from explorer.scripts import Recorded
 from tests.helpers_app import Touches, drawn, run_page, words
 from tests.helpers_cache import HOSTILE, fake_cache
-from tests.helpers_steer import FakeEngine
+from tests.helpers_steer import FakeEngine, engine_in
 
 TALK = """
 title = "A talk"
@@ -66,10 +66,10 @@ def cache(caches: Path):
 @pytest.fixture
 def use(cache: Cache, monkeypatch: pytest.MonkeyPatch):
     """Put a fake engine behind the app, ready to answer unless it fails to load."""
+    behind = engine_in(cache, monkeypatch)
 
     def put(**options) -> FakeEngine:
-        engine = FakeEngine(cache, **options)
-        monkeypatch.setattr(resources, "engine", lambda name: engine)
+        engine = behind(**options)
         engine.start()
         engine.wait(5)
         return engine

@@ -15,7 +15,7 @@ from explorer.adapters import FACTS, FOLDER, adapted, known, quiet
 from explorer.cache import Cache
 from explorer.errors import UsageError
 from explorer.finetune import FinetunePlan
-from tests.helpers import TEXT
+from tests.helpers import TEXT, until
 from tests.helpers_app import run_page, words
 from tests.helpers_steer import tiny_world
 
@@ -94,14 +94,6 @@ def ended(app):
     app.run()
     assert not app.exception
     return app
-
-
-def until(true) -> None:
-    for _ in range(600):
-        if true():
-            return
-        threading.Event().wait(0.05)
-    raise AssertionError("it never came")
 
 
 def test_without_rows_the_tab_says_what_it_takes(world):

@@ -2,24 +2,17 @@
 
 import threading
 import time
-from collections.abc import Callable
 
 import pytest
 
 from app.jobs import Job
 from app.turns import GUESS, Lane, Ticket
 from explorer.errors import ModelError
+from tests.helpers import until
 
 
 def never() -> bool:
     return False
-
-
-def until(true: Callable[[], object], seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.002)
 
 
 def entering(lane: Lane, ticket: Ticket) -> threading.Thread:
