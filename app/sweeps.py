@@ -34,6 +34,7 @@ class Sweep:
         edits: What is pushed; their proportions count.
         features: Candidates of the kind "features".
         strengths: In multiples of a maximum; of several edits the strongest gets it.
+        model: Name of the adapter that answers; "" for the cache's own model.
     """
 
     kind: Kind = "questions"
@@ -44,6 +45,7 @@ class Sweep:
     trait: str = TRAIT
     positions: str = "answer"
     sampling: Sampling = field(default_factory=lambda: Sampling(max_tokens=48))
+    model: str = ""
 
     @property
     def pushes(self) -> tuple[tuple[Edit, ...], ...]:
@@ -101,16 +103,16 @@ def lines(text: str) -> tuple[str, ...]:
 
 
 def read(
-    query: Mapping[str, str], cache: Cache, default: Sweep, directions: Container[str] = ()
+    query: Mapping[str, str], cache: Cache, default: Sweep, directions: Container[str] = (), models: Container[str] = ()
 ) -> tuple[Sweep, list[str]]:
     """What a link says; and what in it made no sense, which is as in `default`.
 
     Args:
-        directions: Names of the directions that are here.
+        directions, models: Names of the directions and of the adapters that are here.
     """
     bad: list[str] = []
-    steered = {k: query[k] for k in ("edits", "positions") if k in query}
-    found, said = settings.read(steered, cache, directions=directions)
+    steered = {k: query[k] for k in ("edits", "positions", "model") if k in query}
+    found, said = settings.read(steered, cache, directions=directions, models=models)
     bad += said
     edits = found.edits if "edits" in query else default.edits
     kind = query.get("kind", default.kind)
@@ -135,6 +137,7 @@ def read(
             query.get("trait", default.trait)[:40],
             found.positions if "positions" in query else default.positions,
             sampling,
+            found.model,
         ),
         bad,
     )
@@ -170,10 +173,11 @@ def _said(sweep: Sweep) -> dict[str, str]:
         "positions": sweep.positions,
         "seed": str(sweep.sampling.seed),
         "max_tokens": str(sweep.sampling.max_tokens),
+        "model": sweep.model,
     }
 
 
-KEYS = ("kind", "edits", "features", "strengths", "questions", "trait", "positions", "seed", "max_tokens")
+KEYS = ("kind", "edits", "features", "strengths", "questions", "trait", "positions", "seed", "max_tokens", "model")
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,15 +80,19 @@ class Adapter:
                 expected=f"{WEIGHTS} and {CONFIG}, as peft saves them",
                 do="Save it as safetensors" if pickle else "Name the folder of a checkpoint",
             )
-        step = folder.name.removeprefix(_STEP)
-        checkpoint = folder.name.startswith(_STEP) and step.isdecimal()
-        place = folder.parent if checkpoint else folder
-        return cls(place.resolve().name, int(step) if checkpoint else 0, folder, _facts(place / FACTS))
+        step = folder.name.removeprefix(_STEP) if is_checkpoint(folder.name) else ""
+        place = folder.parent if step else folder
+        return cls(place.resolve().name, int(step or 0), folder, _facts(place / FACTS))
 
 
 def checkpoint(out: Path, step: int) -> Path:
     """The folder of a fine-tune's checkpoint."""
     return out / f"{_STEP}{step:04}"
+
+
+def is_checkpoint(name: str) -> bool:
+    """Whether a folder of that name is one."""
+    return name.startswith(_STEP) and name.removeprefix(_STEP).isdecimal()
 
 
 def known(folder: Path) -> dict[str, Adapter]:

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from explorer.adapters import CONFIG, FACTS, WEIGHTS, Adapter, checkpoint, quiet
+from explorer.adapters import CONFIG, FACTS, WEIGHTS, Adapter, checkpoint, is_checkpoint, quiet
 from explorer.errors import CacheError, CorpusError, ModelError, UsageError
 from explorer.files import write_whole
 
@@ -134,13 +134,15 @@ def finetune(
         The checkpoints that were written: fewer than planned if it was stopped.
     Raises:
         ModelError: If the model has no chat template, or cannot be adapted.
-        UsageError: If a block does not exist, or there is a run and it may not be replaced.
+        UsageError: If a block does not exist, or there is a run and it may not be replaced, or something that is no run.
         CorpusError: If a row is longer than the model can read.
         CacheError: If `out` cannot be written.
     """
     import torch
 
-    if not replacing:
+    if replacing:
+        _check_run(out)
+    else:
         check_free(out)
     example = cache(lambda at: _example(model, rows[at], plan.longest, f"Row {at + 1}"))
     facts = {
@@ -198,6 +200,23 @@ def check_free(out: Path) -> None:
         pass
 
 
+def _check_run(out: Path) -> None:
+    """What lies at the folder of a run may go: nothing does, or an empty folder, or an earlier run.
+
+    Raises:
+        UsageError: If something else does.
+    """
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise UsageError(f"{out} is no folder", expected="a free name", do="Take another one")
+    there = sorted(path.name for path in out.iterdir()) if out.exists() else []
+    if strange := [name for name in there if name != FACTS and not is_checkpoint(name)]:
+        raise UsageError(
+            f"{out} holds {strange[0][:60]!r}, which is no part of a run",
+            expected="a free name, an empty folder, or an earlier run, which is replaced",
+            do="Name a folder for this run alone",
+        )
+
+
 @contextmanager
 def _beside(out: Path) -> Iterator[Path]:
     """A folder to fill, on the disk of `out`; what is left in it at the end goes away."""
@@ -229,6 +248,7 @@ def _put(place: Path, out: Path, facts: dict[str, Any], whole: set[str], replaci
             shutil.rmtree(folder)
     write_whole(place / FACTS, json.dumps(facts, indent=1) + "\n")
     if replacing:
+        _check_run(out)  # again: training takes its time
         shutil.rmtree(out, ignore_errors=True)
     place.rename(out)
 

@@ -53,7 +53,7 @@ def run(
     """
     asked = tuple(prompts) or questions()
     assert steering.coder is not None
-    bench = _Bench(plan, steering.coder, panel, work, asked, progress)
+    bench = _Survey(plan, steering.coder, panel, work, asked, progress)
     bench.measure(BASE, lambda: base, (), base.fingerprint)
     trained: dict[tuple[str, int], Adapter] = {}
     lasts: dict[str, list[str]] = {}
@@ -93,7 +93,7 @@ def kept_rows(
     return [row for at, row in enumerate(rows) if at not in dropped]
 
 
-class _Bench:
+class _Survey:
     """Measures models, each once, and writes the results down after each."""
 
     def __init__(
@@ -221,7 +221,7 @@ def _trained(
     return [Adapter.at(folder) for folder in folders]
 
 
-def _drawn(plan: Plan, lasts: Mapping[str, Sequence[str]], bench: _Bench) -> list[dict[str, Any]]:
+def _drawn(plan: Plan, lasts: Mapping[str, Sequence[str]], bench: _Survey) -> list[dict[str, Any]]:
     """The series as far as their models are measured."""
     drawn = []
     for series in plan.series:

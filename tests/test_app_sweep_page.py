@@ -71,6 +71,40 @@ def test_candidates_are_pasted_or_taken_from_a_search(engine: BenchEngine):
     assert 'class="row"' in words(app)
 
 
+def test_a_fine_tune_answers_where_the_cache_has_one(engine: BenchEngine, monkeypatch: pytest.MonkeyPatch):
+    assert "sweep-model" not in {box.key for box in run_page("sweep", **ASKED).selectbox}
+    other = BenchEngine(engine.cache)
+    monkeypatch.setattr(engine, "adapters", lambda: {"gardening@6": None})
+    monkeypatch.setattr(engine, "on", lambda model: other if model else engine)
+    app = run_page("sweep", **ASKED)
+    app.selectbox(key="sweep-model").select("gardening@6").run()
+    assert app.query_params["model"] in ("gardening@6", ["gardening@6"])
+    app = finished(app.button(key="sweep-go").click().run())
+    assert other.asked
+    assert not engine.asked
+    app.selectbox(key="sweep-model").select("").run()
+    assert "The set-up has changed" in words(app)
+    app = run_page("sweep", **ASKED, model="sailing@6")
+    assert "no such fine-tune here" in words(app)
+    assert app.selectbox(key="sweep-model").value == ""
+
+
+def test_a_fine_tune_that_cannot_be_read_is_said_and_the_base_goes_on(
+    engine: BenchEngine, monkeypatch: pytest.MonkeyPatch
+):
+    def broken(model: str) -> BenchEngine:
+        if model:
+            raise ModelError("No weights", do="Train it again")
+        return engine
+
+    monkeypatch.setattr(engine, "adapters", lambda: {"gardening@6": None})
+    monkeypatch.setattr(engine, "on", broken)
+    app = run_page("sweep", **ASKED, model="gardening@6")
+    assert "No weights" in words(app)
+    finished(app.button(key="sweep-go").click().run())
+    assert engine.asked
+
+
 def test_a_persona_brings_its_edits(engine: BenchEngine):
     presets.save(engine.cache, Preset("grim", "Grim", "", (Edit(5, 2.0),), positions="prompt"))
     app = run_page("sweep", **ASKED)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -172,6 +173,40 @@ def test_a_run_that_may_not_be_replaced_is_not(model, tmp_path):
         run(model, tmp_path / "new", FinetunePlan(steps=1), replacing=False, progress=meanwhile)
     assert (tmp_path / "run" / "step-0006" / WEIGHTS).read_bytes() == kept
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["mine"]
+
+
+def test_only_an_earlier_run_is_replaced_and_nothing_else_is_ever_lost(model, tmp_path):
+    for name in ("run", "run"):
+        run(model, tmp_path / name, FinetunePlan(steps=1))
+    adapters = tmp_path / "adapters"
+    shutil.copytree(tmp_path / "run", adapters / "run")
+    (tmp_path / "papers").mkdir()
+    (tmp_path / "papers" / "finetune.json").write_text("{}")
+    (tmp_path / "papers" / "thesis.txt").write_text("four years")
+    (tmp_path / "link").symlink_to(tmp_path / "papers")
+    (tmp_path / "file").write_text("mine")
+    before = sorted(path for path in tmp_path.rglob("*"))
+    for name, said in (
+        ("adapters", "holds 'run'"),
+        ("papers", "holds 'thesis.txt'"),
+        ("link", "no folder"),
+        ("file", "no folder"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            run(model, tmp_path / name, FinetunePlan(steps=1), progress=lambda *_: pytest.fail("it was trained"))
+    assert sorted(path for path in tmp_path.rglob("*")) == before
+    (tmp_path / "empty").mkdir()
+    assert run(model, tmp_path / "empty", FinetunePlan(steps=1))
+
+
+def test_a_run_whose_folder_was_filled_meanwhile_takes_nothing_away(model, tmp_path):
+    def meanwhile(step: int, *_) -> None:
+        (tmp_path / "run").mkdir(exist_ok=True)
+        (tmp_path / "run" / "thesis.txt").write_text("four years")
+
+    with pytest.raises(UsageError, match="holds 'thesis.txt'"):
+        run(model, tmp_path / "run", FinetunePlan(steps=1), progress=meanwhile)
+    assert (tmp_path / "run" / "thesis.txt").read_text() == "four years"
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_anything_is_trained(model, tmp_path):

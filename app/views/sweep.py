@@ -1,6 +1,6 @@
 """Sweep: strengths on several questions, or several features at several strengths, in one table of judged answers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html import escape
 
@@ -8,11 +8,12 @@ import streamlit as st
 
 from app import resources, settings, state, sweep_grid, sweeps
 from app.engine import Engine
-from app.facts import markdown_text, veiled
+from app.facts import bare, markdown_text, veiled
 from app.sliders import PLACES
 from app.sweeps import KINDS, Sweep
 from app.watched import busy, progress, trouble, warming, watched
 from explorer import presets, search
+from explorer.adapters import titled
 from explorer.cache import Cache
 from explorer.directions import Direction
 from explorer.errors import ExplorerError
@@ -53,7 +54,7 @@ def typed(cache: Cache, default: Sweep, directions: Mapping[str, Direction]) -> 
     chosen = {name: S.get(key(name)) or getattr(now, name) for name in ("kind", "trait", "positions")}
     numbers = [S.get(key(name)) for name in ("seed", "max_tokens")]
     sampling = Sampling(seed=int(numbers[0] or 0), max_tokens=int(numbers[1] or now.sampling.max_tokens))
-    keep(replace(read, **chosen, sampling=sampling), default)
+    keep(replace(read, **chosen, sampling=sampling, model=S.get(key("model"), now.model) or ""), default)
 
 
 def take_persona(known: list[Preset], default: Sweep) -> None:
@@ -68,10 +69,10 @@ def take_found(cache: Cache, labels: dict[int, str], default: Sweep) -> None:
     keep(replace(S[NOW], features=tuple(row.index for row in found.rows)), default)
 
 
-def start(engine: Engine, sweep: Sweep) -> None:
+def start(base: Engine, engine: Engine, sweep: Sweep) -> None:
     """Begin to decode and judge; what was under way ends."""
     stop()
-    S[JOB] = (engine, sweep, engine.grid(sweep))
+    S[JOB] = (base, sweep, engine.grid(sweep))
 
 
 def stop() -> None:
@@ -145,8 +146,10 @@ def name_of(cache: Cache, target: str, labels: dict[int, str]) -> str:
     return labels.get(int(target)) or cache.feature(int(target)).title
 
 
-def how_it_is_asked(cache: Cache, now: Sweep, default: Sweep, directions: Mapping[str, Direction]) -> None:
-    """Right: strengths, questions, the judge."""
+def how_it_is_asked(
+    cache: Cache, now: Sweep, default: Sweep, directions: Mapping[str, Direction], models: Sequence[str]
+) -> None:
+    """Right: strengths, questions, the judge, and whose answers where there are fine-tunes."""
     change = {"on_change": typed, "args": (cache, default, directions)}
     put(
         strengths=" ".join(f"{s:g}" for s in now.strengths),
@@ -167,17 +170,27 @@ def how_it_is_asked(cache: Cache, now: Sweep, default: Sweep, directions: Mappin
     top[3].number_input("Seed", 0, 2**31 - 1, key=key("seed"), **change)
     top[4].number_input("Most tokens", 4, 200, step=8, key=key("max_tokens"), **change)
     st.text_area("Questions, one a line", key=key("questions"), height=96, **change)
+    if models:
+        put(model=now.model)
+        st.selectbox(
+            "Model", ["", *models], key=key("model"), width=260, label_visibility="collapsed",
+            format_func=lambda name: bare(titled(name))[:60] if name else "Base", **change,
+        )  # fmt: skip
 
 
-def results(cache: Cache, engine: Engine, now: Sweep, labels: dict[int, str]) -> None:
-    """The run, its progress, and the table."""
+def results(cache: Cache, base: Engine, engine: Engine, now: Sweep, labels: dict[int, str]) -> None:
+    """The run, its progress, and the table.
+
+    Args:
+        base: The engine of the cache's own model; `engine` is that of the model that `now` asks.
+    """
     said = S.get(JOB)
-    sweep, job = said[1:] if said and said[0] is engine else (now, None)
+    sweep, job = said[1:] if said and said[0] is base else (now, None)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         wrong = now.missing or (now.answers > sweeps.MOST_ANSWERS and "fewer answers")
         st.button(
             f"Run {now.answers} answers", type="primary", icon=":material/play_arrow:", shortcut="Mod+Enter", key=key("go"),
-            on_click=start, args=(engine, now), disabled=bool(wrong) or busy(job),
+            on_click=start, args=(base, engine, now), disabled=bool(wrong) or busy(job),
         )  # fmt: skip
         st.html(f'<p class="say">{verdict(now)}</p>')
     with st.container(key=key("results")):
@@ -213,7 +226,9 @@ def table(cache: Cache, sweep: Sweep, cells: list, now: Sweep, labels: dict[int,
     else:
         names = {group.edits[0].target: name_of(cache, group.edits[0].target, labels) for group in found}
         links = {
-            group.edits[0].target: state.link("steer", edits=f"{group.edits[0].target}:{group.best:g}:add")
+            group.edits[0].target: state.link(
+                "steer", edits=f"{group.edits[0].target}:{group.best:g}:add", model=sweep.model or None
+            )
             for group in found
         }
         st.html(sweep_grid.by_feature(found, sweep.trait, label, names, links.__getitem__))
@@ -225,7 +240,8 @@ def exports(cache: Cache, sweep: Sweep, cells: list) -> None:
     from explorer import sheets
 
     made = cache.manifest
-    note = f"{made.model} ({made.model_fingerprint[:12]}), {sweep.positions} steered, seed {sweep.sampling.seed}. {COHERENT_RULE}"
+    whose = f", fine-tuned: {titled(sweep.model)}" if sweep.model else ""
+    note = f"{made.model} ({made.model_fingerprint[:12]}){whose}, {sweep.positions} steered, seed {sweep.sampling.seed}. {COHERENT_RULE}"
     with st.container(horizontal=True, gap="small"):
         for name, data, mime in (
             ("CSV", sheets.as_csv(cells), "text/csv"),
@@ -240,15 +256,20 @@ def exports(cache: Cache, sweep: Sweep, cells: list) -> None:
 def main() -> None:
     """Draw the page."""
     cache = state.cache()
-    engine = resources.engine(state.cache_name() or "")
+    base = engine = resources.engine(state.cache_name() or "")
     labels = state.label_texts(cache)
     known, directions = [], {}
     try:
-        known, directions = presets.load(cache), engine.directions()
+        known, directions = presets.load(cache), base.directions()
     except ExplorerError as error:
         state.show_error(error)
     default = Sweep(edits=known[0].edits[: settings.MOST_SLIDERS] if known else ())
-    now, bad = sweeps.read(st.query_params.to_dict(), cache, default, directions)
+    now, bad = sweeps.read(st.query_params.to_dict(), cache, default, directions, models := base.adapters())
+    try:
+        engine = base.on(now.model)
+    except ExplorerError as error:  # its folder cannot be read: the base goes on
+        state.show_error(error)
+        now = replace(now, model="")
     S[NOW] = now
     state.remember("sweep")
     st.html(
@@ -259,13 +280,13 @@ def main() -> None:
     with left:
         what_is_pushed(cache, now, default, labels, known, directions)
     with right:
-        how_it_is_asked(cache, now, default, directions)
+        how_it_is_asked(cache, now, default, directions, list(models))
     if bad := [*bad, *S.pop(key("bad"), [])]:
         st.html(
             '<div class="trouble words" role="status">Not everything here made sense and was left out: '
             f"{escape('; '.join(bad[:4]))}.</div>"
         )
-    watched(lambda: results(cache, engine, now, labels), lambda: (S.get(JOB) or (None, None, None))[2])
+    watched(lambda: results(cache, base, engine, now, labels), lambda: (S.get(JOB) or (None, None, None))[2])
 
 
 main()
