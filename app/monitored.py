@@ -77,9 +77,9 @@ def kept() -> list[Kept]:
     for folder in sorted(folders, key=lambda path: (path / monitor.MANIFEST).stat().st_mtime, reverse=True):
         try:
             run = monitor.Watch(folder)
+            found.append(Kept(folder.name, run.facts, run.messages))
         except ExplorerError:
             continue
-        found.append(Kept(folder.name, run.facts, run.messages))
     return found
 
 

@@ -76,7 +76,11 @@ class Cache:
             raise CacheError(
                 f"{what} at {path}", expected=f"a folder with {MANIFEST}", do="persona-explorer build makes one"
             )
-        found = Manifest.from_json(manifest.read_text(encoding="utf-8"), path)
+        try:
+            said = manifest.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise CacheError(f"{manifest} cannot be read ({error})", expected="JSON in UTF-8", do=_REBUILD) from error
+        found = Manifest.from_json(said, path)
         for name in TABLES:
             if name not in found.files:
                 raise CacheError(f"The manifest of {path} does not list {name}", do=_REBUILD)

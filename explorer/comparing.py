@@ -8,7 +8,7 @@ not run again, so a comparison that was cut off goes on.
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from explorer.causing import CONFIRMED, SCREENED, Effect, Trial, Undo, trials, u
 from explorer.diffing import Change, Diff
 from explorer.dosing import Ask, Cell, answered
 from explorer.errors import CacheError, UsageError
-from explorer.files import read_facts, write_whole
+from explorer.files import read_facts, read_parquet, write_whole
 from explorer.measuring import ANSWERS, Bench, Tally, keep_in, questions, read_kept
 from explorer.presets import Preset
 from explorer.records import Edit
@@ -224,12 +224,13 @@ def undo_preset(found: Compared, name: str, tuned: str) -> Preset:
 
 
 def known(folder: Path) -> dict[str, Path]:
-    """The comparisons of a cache that are whole, by name."""
-    return {
-        path.parent.name: path.parent
-        for path in sorted((folder / FOLDER).glob(f"*/{MANIFEST}"))
-        if "tallies" in _facts(path.parent)
-    }
+    """The comparisons of a cache that are whole, by name; what cannot be read is for Compare to tell."""
+    found = {}
+    for path in sorted((folder / FOLDER).glob(f"*/{MANIFEST}")):
+        with suppress(CacheError):
+            if "tallies" in _facts(path.parent):
+                found[path.parent.name] = path.parent
+    return found
 
 
 def risen(folder: Path, name: str, most: int = 100) -> list[int]:
@@ -342,18 +343,7 @@ def _parquet(table: Any) -> bytes:
 
 
 def _read(path: Path, **options: Any) -> Any:
-    """A table of a comparison.
-
-    Raises:
-        CacheError: If it is not there or damaged.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return pq.read_table(path, **options)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise CacheError(f"{path} cannot be read ({error})", do="Make the comparison again") from error
+    return read_parquet(path, do="Make the comparison again", **options)
 
 
 def _trial(said: Mapping[str, Any]) -> Trial:

@@ -6,11 +6,14 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from explorer.errors import CacheError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -60,13 +63,34 @@ def read_facts(path: Path, *, do: str) -> dict[str, Any]:
     Args:
         do: What a person can do where it cannot be read.
     Raises:
-        CacheError: If it cannot be read.
+        CacheError: If it cannot be read, or holds no table.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        said = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
+        raise CacheError(f"{path} cannot be read ({error})", do=do) from error
+    if not isinstance(said, dict):
+        raise CacheError(f"{path} holds {str(said)[:40]!r}", expected="a JSON object", do=do)
+    return said
+
+
+def read_parquet(path: Path, *, do: str, **options: Any) -> "pa.Table":
+    """A table.
+
+    Args:
+        do: What a person can do where it cannot be read.
+        options: Of `pyarrow.parquet.read_table`.
+    Raises:
+        CacheError: If it is not there, or damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(path, **options)
+    except (OSError, pa.ArrowException) as error:
         raise CacheError(f"{path} cannot be read ({error})", do=do) from error
 
 

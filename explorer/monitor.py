@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer.errors import CacheError, UsageError
-from explorer.files import append_json, json_lines, read_facts, write_whole
+from explorer.files import append_json, json_lines, read_facts, read_parquet, write_whole
 from explorer.intervals import wilson
 from explorer.sheets import unformula
 from explorer.transcripts import Transcript, read_transcripts
@@ -38,6 +38,10 @@ FLAGGED = ("transcript", "message", "source", "role", "text", "score")
 QUANTILE = 0.99
 _RESAMPLES = 1000
 _VERSION = 1
+_NEEDED: dict[str, type] = {
+    "log": str, "model": str, "model_fingerprint": str, "sae_fingerprint": str, "probes": list, "context": int, "shard": int,
+}  # fmt: skip
+_AGAIN = "Remove the folder and run again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,12 +237,11 @@ class Watch:
         """Columns of all files and one probe's score, where it is at least `threshold`; unscored messages come with -inf only."""
         import pyarrow as pa
         import pyarrow.compute as pc
-        import pyarrow.parquet as pq
 
         column = _column(self.probes, probe, statistic)
         parts = []
         for path in _shards(self.folder):
-            table = pq.read_table(path, columns=list(dict.fromkeys([*columns, "role", column])))
+            table = read_parquet(path, do=_AGAIN, columns=list(dict.fromkeys([*columns, "role", column])))
             if roles:
                 table = table.filter(pc.field("role").isin(list(roles)))
             if threshold > -math.inf:
@@ -252,13 +255,11 @@ class Watch:
         Raises:
             UsageError: If there is no such conversation.
         """
-        import pyarrow.parquet as pq
-
         shards = _shards(self.folder)
         at = number // int(self.facts["shard"])
         if not 0 <= at < len(shards):
             raise UsageError(f"There is no conversation {number}", expected="one of the log")
-        table = pq.read_table(shards[at], filters=[("transcript", "=", number)]).to_pandas()
+        table = read_parquet(shards[at], do=_AGAIN, filters=[("transcript", "=", number)]).to_pandas()
         if not len(table):
             raise UsageError(f"There is no conversation {number}", expected="one of the log")
         return table
@@ -415,9 +416,13 @@ def _shards(folder: Path) -> list[Path]:
 
 
 def _rows(path: Path) -> int:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return pq.read_metadata(path).num_rows
+    try:
+        return pq.read_metadata(path).num_rows
+    except (OSError, pa.ArrowException) as error:
+        raise CacheError(f"{path} cannot be read ({error})", do=_AGAIN) from error
 
 
 def _vectors(scorer: "Scorer") -> dict[str, str]:
@@ -427,7 +432,12 @@ def _vectors(scorer: "Scorer") -> dict[str, str]:
 
 
 def _facts(folder: Path) -> Mapping[str, Any]:
-    return read_facts(folder / MANIFEST, do="Remove the folder and run again")
+    found = read_facts(folder / MANIFEST, do=_AGAIN)
+    if found and not all(isinstance(found.get(name), kind) for name, kind in _NEEDED.items()):
+        raise CacheError(
+            f"{folder / MANIFEST} is of no monitor's run", expected=f"at least {', '.join(_NEEDED)}", do=_AGAIN
+        )
+    return found
 
 
 def _hash(path: Path) -> str:

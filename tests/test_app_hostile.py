@@ -118,3 +118,38 @@ def test_a_labels_database_that_can_no_longer_be_written_keeps_what_was_typed_an
     assert "readonly" in whole(app)
     assert next(box for box in app.text_input if f"{url}-text" in (box.key or "")).value == "ships"
     assert resources.labels().all(sae).keys() == {1}
+
+
+@pytest.mark.parametrize("content", ["{", "5", "[1]", "[" * 9000])
+@pytest.mark.parametrize("url", ["browse", "map", "compare"])
+def test_a_damaged_comparison_is_told_by_compare_and_takes_no_other_page_away(cache: Cache, url: str, content: str):
+    place = cache.path / "diffs" / "one"
+    place.mkdir(parents=True)
+    (place / "compared.json").write_text(content)
+    said = whole(run_page(url))
+    assert ("compared.json" in said) == (url == "compare")
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe{", b"{", b"[1]"])
+def test_a_damaged_cache_takes_no_page_of_another_away(cache: Cache, caches: Path, content: bytes):
+    (caches / "zzz").mkdir()
+    (caches / "zzz" / "manifest.json").write_bytes(content)
+    for url in ("", "feature", "browse"):
+        assert "manifest" not in whole(run_page(url, cache="made-up")).lower()
+        assert "manifest" in whole(run_page(url, cache="zzz")).lower() or "cache format" in words(
+            run_page(url, cache="zzz")
+        )
+
+
+WATCHED = '{"log": "a", "model": "m", "model_fingerprint": "f", "sae_fingerprint": "s", "probes": ["1"], "context": 1, "shard": 32, "complete": true}'
+
+
+@pytest.mark.parametrize("content", ['{"a": 1}', "[1]", '{"probes": ["1"]}', WATCHED, WATCHED.replace('["1"]', "1")])
+def test_a_damaged_run_is_left_out_of_the_list_and_told_where_it_is_opened(cache: Cache, content: str):
+    run = home() / "monitor" / "mine"
+    run.mkdir(parents=True)
+    (run / "monitor.json").write_text(content)
+    (run / "scores-00000.parquet").write_bytes(b"no table")
+    assert "None yet" in whole(run_page("monitor"))
+    said = whole(run_page("monitor", set="mine"))
+    assert "Remove the folder and run again" in said

@@ -14,9 +14,7 @@ a:focus-visible { outline: 2px solid var(--st-primary-color); outline-offset: -2
 b, i { font-weight: 400; font-style: normal; color: light-dark(#5B6270, #9AA2B1) } b { display: inline-block; min-width: 3.1em }
 a.pair { flex: none; color: light-dark(#5B6270, #9AA2B1) }
 li > span { min-width: 2.6em; text-align: right }
-.hidden { filter: var(--veil, blur(.3em)) } a:focus-visible a.pair { flex: none; color: light-dark(#5B6270, #9AA2B1) }
-li > span { min-width: 2.6em; text-align: right }
-.hidden { filter: none }
+.hidden { filter: var(--veil, blur(.3em)) } a:focus-visible .hidden { filter: none }
 """
 _JS = """
 const make = (tag, text) => { const el = document.createElement(tag); if (text !== undefined) el.textContent = text; return el; };
