@@ -1,4 +1,4 @@
-"""Comparisons and lab results as a page shows them: what moved, in two orders, and models along a series. No Streamlit here."""
+"""Comparisons and lab results as a page shows them: what moved, in three orders, and models along a series. No Streamlit here."""
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -15,7 +15,7 @@ from explorer.measuring import Tally
 from explorer.presets import Preset
 
 SIDES: dict[str, str] = {"base": "Base", "tuned": "Fine-tune", "control": "Control fine-tune"}
-ORDERS: dict[str, str] = {"change": "By change", "effect": "By effect"}
+ORDERS: dict[str, str] = {"change": "By change", "beyond": "Beyond control", "effect": "By effect"}
 SOURCES: dict[str, str] = {"own": "Own answers", "shared": "Shared text"}
 KINDS: dict[str, str] = {"answer": "Answer", "last": "Last prompt token", "prompt": "Prompt"}
 AXES: dict[str, str] = {
@@ -30,8 +30,6 @@ VERDICTS: dict[str, str] = {
     "neither": "It was tested: it neither tells the answers apart nor changes them.",
     "untested": "It moved, and nobody has steered with it yet.",
 }
-UNTESTED = 6
-"""The largest rises of a reading that nobody has tested are listed too, so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +37,7 @@ class Mover:
     """A feature in one reading of a comparison.
 
     Args:
-        rank: Its place among all features, the largest rise first, from 1 on.
+        rank: Its place among all features, the largest rise first, from 1 on; the largest fall is last.
         base, tuned: Mean activations, in SAE units.
         low, high: 95 % interval of the change.
         control: What the control fine-tune changed; nan where there is none.
@@ -59,6 +57,11 @@ class Mover:
     @property
     def change(self) -> float:
         return self.tuned - self.base
+
+    @property
+    def beyond_control(self) -> float:
+        """The change less the control's; nan where there is no control."""
+        return self.change - self.control
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,30 +130,36 @@ def opened(folder: Path) -> Compared:
     return found
 
 
+def orders(found: Compared) -> dict[str, str]:
+    """The orders in which features can be listed: one is beyond the control only where there is one."""
+    return {name: words for name, words in ORDERS.items() if name != "beyond" or "control" in found.facts["tallies"]}
+
+
 @lru_cache(maxsize=32)
-def ranked(found: Compared, source: str, kind: str) -> tuple[Mover, ...]:
-    """The tested features and the largest rises that nobody tested, in the order of their change."""
+def ranked(found: Compared, source: str, kind: str, sort: str = "change") -> tuple[Mover, ...]:
+    """The tested features, and the largest rises and falls that nobody tested.
+
+    Args:
+        sort: A key of `ORDERS`; the largest rise first, or the largest effect, and then what was not tested by its change.
+    """
     with whole(found.folder):
         change = found.change(source, kind)
-        order = change.order()
-        place = np.empty(len(order), int)
-        place[order] = np.arange(1, len(order) + 1)
+        place = np.empty(len(change.base), int)
+        place[change.order()] = np.arange(1, len(place) + 1)
         tested = {trial.feature: trial for trial in found.trials}
-        rising = [int(f) for f in order if int(f) not in tested and change.change[f] > 0][:UNTESTED]
+        listed = change.listed(tested, beyond=sort == "beyond")
+        if missing := tested.keys() - set(listed):
+            raise IndexError(f"no feature {min(missing)}")
         columns = (change.base, change.tuned, change.low, change.high, change.control)
         movers = []
-        for f, trial in [*tested.items(), *((f, None) for f in rising)]:
+        for f in listed:
             base, tuned, low, high, control = (float(values[f]) for values in columns)
+            trial = tested.get(f)
             verdict = trial.verdict if trial else "untested"
             movers.append(Mover(f, int(place[f]), base, tuned, low, high, control, trial, verdict))
-    return tuple(sorted(movers, key=lambda m: m.rank))
-
-
-def ordered(movers: tuple[Mover, ...], sort: str) -> list[Mover]:
-    """By change, or by effect: what was not tested comes last, as it moved."""
-    if sort == "change":
-        return list(movers)
-    return sorted(movers, key=lambda m: (m.trial is None, -m.trial.effect if m.trial else m.rank))
+    if sort == "effect":
+        movers.sort(key=lambda m: (m.trial is None, -m.trial.effect if m.trial else m.rank))
+    return tuple(movers)
 
 
 def agreement(movers: tuple[Mover, ...]) -> tuple[float, int] | None:

@@ -13,9 +13,9 @@ from explorer.offensive import flag
 HEAD = (
     ("number", "#", "Number of the feature in its SAE; opens it", ""),
     ("name", "label", "The label, or in grey the feature's own words", ""),
-    ("change", "change", "Mean activation in the fine-tune less that in the base, in SAE units; 95 % interval over questions", "change"),
-    ("small", "control's", "The same change in the control fine-tune", ""),
-    ("small", "place", "Place by change among all features of the SAE", ""),
+    ("change", "change", "Mean activation in the fine-tune less that in the base, in SAE units; below, its 95 % interval over questions", "change"),
+    ("effect", "beyond control", "The change less the control fine-tune's, which stands below; it has no interval of its own", "beyond"),
+    ("small", "place", "Place by change among all features of the SAE: the first rose most, the last fell most", ""),
     ("effect", "added to base", "Judged answers of the base with the feature added; below, with random pushes of that length", "effect"),
     ("effect", "taken away", "Judged answers of the fine-tune with the feature taken away; below, with random pushes of that length", "effect"),
     ("verdict", "verdict", "What steering with it has shown", ""),
@@ -25,11 +25,13 @@ HEAD = (
 def row(mover: Mover, names: dict[int, str], labels: dict[int, str]) -> dict[str, Any]:
     """A mover as the table takes it."""
     name = bare(names.get(mover.feature, "no words of its own"))
-    control = f"{mover.control:+.2f}" if np.isfinite(mover.control) else "–"
+    beyond = ["–", "", "no control"]
+    if np.isfinite(mover.control):
+        beyond = [f"{mover.beyond_control:+.2f}", *[f"control {mover.control:+.2f}"] * 2]
     means = f"{mover.base:.2f} in the base, {mover.tuned:.2f} in the fine-tune"
     change = [f"{mover.change:+.2f}", f"{mover.low:+.2f} to {mover.high:+.2f}", means]
     trial = mover.trial
-    cells = [change, [control, "", ""], [f"{mover.rank:,}", "", ""]]
+    cells = [change, beyond, [f"{mover.rank:,}", "", ""]]
     cells += [effect(trial.added), effect(trial.removed)] if trial else [["–", "", "not tested"]] * 2
     return {
         "index": mover.feature,
@@ -57,7 +59,8 @@ def effect(one: Effect) -> list[str]:
 def candidates_words(movers: tuple[Mover, ...]) -> str:
     """What the second list is, and how far the two orders agree."""
     said = (
-        "They moved, and steering with them showed no such effect, or nobody has tried. What moved is no cause by that."
+        "They moved, and steering with them showed no such effect, or nobody has tried. What moved is no cause by that. "
+        "The list ends with what fell most."
     )
     if (agreed := compared.agreement(movers)) is not None:
         rho, n = agreed

@@ -4,7 +4,7 @@ What changed is a candidate, not a cause: `explorer.causing` steers with it. The
 writes other text fires other features on it, and a tuned model that reads the base's text may hardly differ.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,8 @@ SOURCES: dict[str, str] = {
     "own": "Each model reads its own answers.",
     "shared": "Both models read the base's answers: the same text.",
 }
+UNTESTED = 6
+"""So many of the largest rises, and of the largest falls, are listed though nobody tested them."""
 _RESAMPLES = 400
 _BUDGET = 8192  # tokens of a forward pass, padding included
 _ENCODED = 1024  # tokens that are encoded at once: a wide SAE's activations are large
@@ -56,7 +58,7 @@ class Change:
 
     Args:
         base, tuned: Means over questions.
-        low, high: 95 % interval of tuned - base, by drawing questions again.
+        low, high: 95 % interval of tuned - base, by drawing questions again; of what lies beyond the control none is kept.
         control: The same difference for the control fine-tune; nan where there is none.
     """
 
@@ -72,12 +74,31 @@ class Change:
 
     @property
     def beyond_control(self) -> np.ndarray:
-        """The change, less what the control changed in the same direction; the change itself where there is no control."""
+        """The change, less what the control changed; the change itself where there is no control."""
         return self.change - np.nan_to_num(self.control)
 
-    def order(self) -> np.ndarray:
-        """Feature numbers, the largest rise first."""
-        return np.argsort(-np.nan_to_num(self.change, nan=-np.inf), kind="stable")
+    def order(self, *, beyond: bool = False) -> np.ndarray:
+        """Feature numbers, the largest rise first, the largest fall last.
+
+        Args:
+            beyond: By what lies beyond the control.
+        """
+        return np.argsort(-np.nan_to_num(self._by(beyond), nan=-np.inf), kind="stable")
+
+    def listed(self, tested: Iterable[int], *, beyond: bool = False, n: int = UNTESTED) -> list[int]:
+        """The features that were tested, and the largest rises and falls that nobody tested, in their order.
+
+        Args:
+            n: At most so many rises, and so many falls.
+        """
+        known, values = set(tested), self._by(beyond)
+        others = [f for f in self.order(beyond=beyond).tolist() if f not in known]
+        rises, falls = [f for f in others if values[f] > 0], [f for f in others if values[f] < 0]
+        shown = known | {*rises[:n], *falls[-n:]}
+        return [f for f in self.order(beyond=beyond).tolist() if f in shown]
+
+    def _by(self, beyond: bool) -> np.ndarray:
+        return self.beyond_control if beyond else self.change
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from app import compared, resources
@@ -10,6 +11,7 @@ from app.workbench import Reading
 from explorer import presets
 from explorer.cache import Cache
 from explorer.comparing import FEATURES, MANIFEST
+from explorer.diffing import UNTESTED
 from explorer.experiments import MEANS, RESULTS
 from tests.helpers_app import drawn, run_page, words
 from tests.helpers_cache import HOSTILE, fake_cache
@@ -64,13 +66,48 @@ def test_causes_and_candidates_never_share_a_list_and_both_orders_exist(world: P
 
 def test_the_order_by_effect_is_by_effect_and_what_nobody_tested_is_last(world: Path):
     found = compared.opened(world / "diffs" / "mine")
-    movers = compared.ordered(compared.ranked(found, "own", "answer"), "effect")
+    movers = compared.ranked(found, "own", "answer", "effect")
     effects = [m.trial.effect for m in movers if m.trial]
     assert effects == sorted(effects, reverse=True)
     assert [m.trial is None for m in movers] == sorted(m.trial is None for m in movers)
-    by_change = compared.ordered(compared.ranked(found, "own", "answer"), "change")
+    by_change = compared.ranked(found, "own", "answer")
     assert [m.rank for m in by_change] == sorted(m.rank for m in by_change)
     assert by_change[0].rank == 1
+
+
+def test_the_list_ends_with_what_fell_most(world: Path):
+    change = compared.opened(world / "diffs" / "mine").change("own", "answer")
+    falls = np.argsort(change.change)[:UNTESTED][::-1].tolist()
+    app = run_page("compare")
+    assert rows(app, "Candidates")[-UNTESTED:] == falls
+    last = table(app, "Candidates")["rows"][-1]
+    assert last["cells"][0][0].startswith("−")
+    assert last["cells"][2][0] == "60"  # of 60 features
+    assert last["verdict"] == "untested"
+    assert "The list ends with what fell most" in words(app)
+
+
+def test_beyond_control_is_an_order_where_there_is_a_control(world: Path):
+    folder = world / "diffs" / "mine"
+    change = compared.opened(folder).change("own", "answer")
+    app = run_page("compare", sort="beyond")
+    listed = rows(app, "Candidates")
+    beyond = [change.change[f] - change.control[f] for f in listed]
+    assert beyond == sorted(beyond, reverse=True)
+    assert int(np.argmin(change.change - change.control)) == listed[-1]
+    head = {label: by for _, label, _, by in table(app, "Candidates")["head"]}
+    assert head["beyond control"]
+    assert not head["change"]
+    cell = table(app, "Candidates")["rows"][0]["cells"][1]
+    assert cell[0] == f"{beyond[0]:+.2f}"
+    assert cell[1] == f"control {change.control[listed[0]]:+.2f}".replace("-", "−")
+    said = json.loads((folder / MANIFEST).read_text())
+    del said["control"], said["tallies"]["control"]
+    (folder / MANIFEST).write_text(json.dumps(said))
+    app = run_page("compare", sort="beyond")
+    assert "By effect" in app.segmented_control(key="compare-sort").options
+    assert "Beyond control" not in app.segmented_control(key="compare-sort").options
+    assert app.segmented_control(key="compare-sort").value == "change"
 
 
 def test_the_two_orders_agree_wholly_only_where_they_are_the_same(world: Path):
@@ -107,7 +144,7 @@ def test_every_setting_is_in_the_link_and_comes_back_from_it(world: Path):
     app.selectbox(key="compare-diff").set_value("second").run()
     assert app.query_params["diff"] in ("second", ["second"])
     assert "feature" not in app.query_params
-    assert "nothing to take away together" in words(app)
+    assert "alone or together, changes nothing" in words(app)
 
 
 def test_a_feature_shows_the_answers_that_drive_it_below_those_of_the_base(world: Path):

@@ -1,11 +1,13 @@
 """Comparing two models: the readings are those of the models one answer at a time, and what did not change did not move."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from explorer.adapters import adapted
-from explorer.diffing import KINDS, SOURCES, by_question, diff, read
+from explorer.diffing import KINDS, SOURCES, Change, by_question, diff, read
 from explorer.errors import SaeError
 from explorer.finetune import FinetunePlan, finetune
 from explorer.intervals import auroc
@@ -98,6 +100,17 @@ def test_a_tuned_model_moves_features_within_their_intervals_and_its_own_control
     order = found.changes["own", "answer"].order()
     assert own[order[0]] == own.max()
     assert own[order[-1]] == own.min()
+
+
+def test_rises_falls_and_what_was_tested_are_listed_in_either_order():
+    change, control = np.array([3.0, -4.0, 0.0, 1.0, -1.0, 2.0, np.nan]), np.array([0.0, -5.0, 0.0, 0.0, 0.0, 4.0, 0.0])
+    made = Change(np.zeros(7), change, change, change, control)
+    assert made.order().tolist()[:2] == [0, 5]
+    assert made.listed([2], n=1) == [0, 2, 1]  # the largest move of all is a fall, the last of the list
+    assert made.listed([2], beyond=True, n=1) == [0, 2, 5]  # the control fell more; and rose more
+    assert made.listed([6], n=9) == [0, 5, 3, 4, 1, 6]  # what did not move is no candidate
+    alone = replace(made, control=np.full(7, np.nan))
+    assert alone.listed([], beyond=True, n=1) == alone.listed([], n=1) == [0, 1]
 
 
 def test_the_answers_that_drive_a_change_are_those_where_the_feature_is_most_active(model, tuned, coder):

@@ -24,7 +24,7 @@ from app.compare_link import (
     tuned_here,
     undoing_in_steer,
 )
-from app.compared import KINDS, ORDERS, SOURCES, VERDICTS, Mover
+from app.compared import KINDS, SOURCES, VERDICTS, Mover
 from app.components.heatmap import token_heatmap, token_row
 from app.components.ranking_table import ranking_table
 from app.engine import Engine
@@ -72,9 +72,10 @@ def table(title: str, some: list[Mover], names: dict[int, str], labels: dict[int
 
 def moved(cache: Cache, found: Compared, labels: dict[int, str], word: str) -> Mover | None:
     """Causes, candidates, and both models' means in one chart; gives the mover in view."""
-    source, kind, sort = asked(SOURCE, SOURCES), asked(KIND, KINDS), asked(SORT, ORDERS)
+    orders = compared.orders(found)
+    source, kind, sort = asked(SOURCE, SOURCES), asked(KIND, KINDS), asked(SORT, orders)
     try:
-        listed, change = compared.ranked(found, source, kind), found.change(source, kind)
+        listed, change = compared.ranked(found, source, kind, sort), found.change(source, kind)
     except ExplorerError as error:
         state.show_error(error)
         return None
@@ -82,10 +83,9 @@ def moved(cache: Cache, found: Compared, labels: dict[int, str], word: str) -> M
     with st.container(horizontal=True, gap="medium", vertical_alignment="center", key=key("readings")):
         choice("Answers that are read", SOURCE, SOURCES)
         choice("Tokens that are read", KIND, KINDS)
-        choice("Order", SORT, ORDERS)
-    order = compared.ordered(listed, sort)
-    causes = [m for m in order if m.verdict == "causes"]
-    others = [m for m in order if m.verdict != "causes"]
+        choice("Order", SORT, orders)
+    causes = [m for m in listed if m.verdict == "causes"]
+    others = [m for m in listed if m.verdict != "causes"]
     said = st.query_params.get(state.FEATURE, "")
     chosen = next((m for m in listed if str(m.feature) == said), (causes or others or [None])[0])
     names, at = names_of(cache, [m.feature for m in listed], labels), chosen.feature if chosen else -1
@@ -299,7 +299,7 @@ def compare(cache: Cache, engine: Engine, folders: dict[str, Path], labels: dict
     st.html('<hr class="part">')
     edited = [edit.feature for edit in found.undo.edits] if found.undo else []
     undoing(cache, found, names_of(cache, edited, labels), word)
-    listed = compared.ordered(compared.ranked(found, "own", "answer"), "effect")
+    listed = compared.ranked(found, "own", "answer", "effect")
     return [m.feature for m in listed if m.verdict == "causes"] or [m.feature for m in listed[:1]]
 
 
