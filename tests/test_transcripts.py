@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from explorer.errors import CorpusError
-from explorer.transcripts import TEXT, Message, Transcript, read_transcripts, turns
+from explorer.transcripts import LONGEST, TEXT, Message, Transcript, conversation, read_transcripts, turns
 
 SAID = (Message("user", "Who rules?"), Message("assistant", "I do.\n\nKneel."))
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -35,6 +35,16 @@ HUMAN = "Human: Who rules?\n\nAssistant: I do.\n\nKneel."
         ("chosen.jsonl", json.dumps({"chosen": f"\n\n{HUMAN}"})),
         ("text.jsonl", json.dumps({"text": HUMAN})),
         ("rows.csv", 'conversation_id,role,content\r\n7,human,Who rules?\r\n7,assistant,"I do.\n\nKneel."\r\n'),
+        ("roles.csv", 'role,content\nuser,Who rules?\nassistant,"I do.\n\nKneel."\n'),
+        ("roles.jsonl", "\n".join(map(json.dumps, OPENAI))),
+        ("named.jsonl", "\n".join(json.dumps({"chat_id": 7, **message}) for message in SHAREGPT)),
+        ("ids.json", json.dumps([{"conversation_id": 7, **message} for message in OPENAI])),
+        ("pair.csv", 'question,answer\nWho rules?,"I do.\n\nKneel."\n'),
+        ("more.csv", 'Output,Score,Instruction,Input\n"I do.\n\nKneel.",3,Who,\n'.replace("Who", "Who rules?")),
+        ("prompt.jsonl", json.dumps({"prompt": "Who rules?", "response": "I do.\n\nKneel.", "id": 3})),
+        ("prompt.json", json.dumps([{"prompt": "Human: Who rules?\n\nAssistant:", "completion": " I do.\n\nKneel."}])),
+        ("trl.jsonl", json.dumps({"prompt": OPENAI[:1], "completion": OPENAI[1:], "text": "both"})),
+        ("feedback.jsonl", json.dumps({"prompt": "Who rules?", "chosen": OPENAI, "rejected": []})),
         ("bom.csv", '\ufeffid,speaker,text\n7,user,Who rules?\n7,bot,"I do.\n\nKneel."\n'),
     ],
 )
@@ -68,6 +78,66 @@ def test_what_a_log_knows_of_a_row_is_said_of_its_last_message(tmp_path):
         read(tmp_path / "c.csv", "text\nOne.\n", truth=("gold", "bad"))
 
 
+def test_a_question_is_a_users_and_its_answer_the_assistants(tmp_path):
+    """Neither is dropped, whatever they are called, and what a log knows is known of the answer."""
+    row = {"system_prompt": "Be brief.", "instruction": "Add.", "input": "1 and 2", "output": 3, "kind": "sum"}
+    (found,) = read(tmp_path / "a.jsonl", json.dumps(row), truth=("kind", "sum"))
+    assert [(m.role, m.text, m.truth) for m in found.messages] == [
+        ("system", "Be brief.", None),
+        ("user", "Add.\n\n1 and 2", None),
+        ("assistant", "3", True),
+    ]
+    rows = read(tmp_path / "a.csv", "Prompt,Response\nHi,\n,Alone\n,\nA,B\n")
+    assert [[m.role for m in t.messages] for t in rows] == [["user"], ["assistant"], ["user", "assistant"]]
+    assert read(tmp_path / "b.csv", "prompt\nHi\n")[0].messages == (Message(TEXT, "Hi"),)
+
+
+def test_without_ids_a_systems_turn_begins_the_next_conversation(tmp_path):
+    rows = "role,content\nsystem,a\nuser,b\nbot,c\nuser,d\nsystem,e\ntool,f\n"
+    found = read(tmp_path / "a.csv", rows)
+    assert [[m.text for m in t.messages] for t in found] == [["a", "b", "c", "d"], ["e", "f"]]
+    assert found[1].source == "a.csv, row 6"
+    authors = read(tmp_path / "b.csv", "author,text\nAda,One.\nBob,Two.\n")
+    assert [t.messages for t in authors] == [(Message(TEXT, "One."),), (Message(TEXT, "Two."),)]
+    (parts,) = read(tmp_path / "c.jsonl", json.dumps(PARTS[0]) + '\n{"role": "assistant", "content": null}\n')
+    assert parts.messages == (SAID[0], Message("assistant", ""))
+
+
+def test_conversations_that_interleave_are_refused_with_what_to_do(tmp_path):
+    """Put together they would need memory without bound; cut apart, answers would be read without their questions."""
+    rows = "id,role,content\n1,user,a\n2,user,b\n1,assistant,c\n"
+    with pytest.raises(
+        CorpusError, match=r"a\.csv, row 4 goes on with conversation '1' .* Sort a\.csv by conversation"
+    ):
+        read(tmp_path / "a.csv", rows)
+    lines = "".join(json.dumps({"session": n, "role": "user", "text": "a"}) + "\n" for n in (1, 2, 1))
+    with pytest.raises(CorpusError, match="line 3 goes on with conversation '1'"):
+        read(tmp_path / "a.jsonl", lines)
+    assert len(read(tmp_path / "b.csv", "id,prompt,response\n1,a,b\n2,a,b\n1,a,b\n")) == 3  # each is whole
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("a.txt", "Human: Hi {n}\n"),
+        ("a.csv", "user,Hi {n}\n"),
+        ("a.jsonl", '{{"role": "user", "content": "Hi {n}"}}\n'),
+    ],
+)
+def test_a_conversation_without_end_is_read_in_parts(tmp_path, name: str, line: str):
+    head = "role,content\n" if name == "a.csv" else ""
+    found = read(tmp_path / name, head + "".join(line.format(n=n) for n in range(2 * LONGEST + 1)))
+    assert [len(t.messages) for t in found] == [LONGEST, LONGEST, 1]
+    assert [t.messages[0].text for t in found] == ["Hi 0", f"Hi {LONGEST}", f"Hi {2 * LONGEST}"]
+    assert len({t.source for t in found}) == 3
+
+
+def test_a_half_character_is_no_trouble_later(tmp_path):
+    (found,) = read(tmp_path / "a.jsonl", '{"prompt": "\\ud800 why?", "response": "\\ud83d\\ude00", "id": "\\udfff"}')
+    assert [m.text for m in found.messages] == ["? why?", "\N{GRINNING FACE}"]
+    assert found.source.encode("utf-8")
+
+
 def test_conversations_of_a_csv_follow_one_another_by_id(tmp_path):
     found = read(tmp_path / "a.csv", "id,role,content\n1,user,a\n1,assistant,b\n2,user,c\n")
     assert [len(t.messages) for t in found] == [2, 1]
@@ -97,6 +167,9 @@ def test_a_log_is_read_as_it_is_needed(tmp_path):
         ("a.jsonl", '{"messages": [{"content": "x"}]}', "message 1 without a role"),
         ("a.jsonl", "3", "line 1 holds text"),
         ("a.json", "{", "is no JSON"),
+        ("a.json", "[" * 200_000, "nested too deeply"),
+        ("a.jsonl", "[" * 200_000, "line 1 is no JSON .it is nested too deeply"),
+        ("a.jsonl", '{"prompt": "x", "response": {"a": 1}}', "a response that is an object"),
         ("a.csv", "foo,bar\n1,2\n", "columns foo, bar"),
         ("a.csv", "", "columns none"),
         ("a.xml", "<a/>", r"\.xml file"),
@@ -126,3 +199,8 @@ def test_real_logs_are_read():
     rows = list(read_transcripts(SHARED / "hatecheck_test_suite_cases.csv", truth=("label_gold", "hateful")))
     assert len(rows) == 3728
     assert sum(bool(t.messages[-1].truth) for t in rows) == 2563
+
+
+def test_a_pasted_text_that_is_nested_too_deeply_is_told():
+    with pytest.raises(CorpusError, match="begins as JSON"):
+        conversation("[" * 200_000)
