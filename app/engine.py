@@ -18,6 +18,7 @@ from app.workbench import Choices, Moved, Reading
 from explorer import adapters, directions
 from explorer.cache import Cache
 from explorer.directions import Direction
+from explorer.errors import ModelError
 from explorer.records import Document, Edit, Sampling
 
 if TYPE_CHECKING:
@@ -311,7 +312,16 @@ class Engine(Loader):
 
         if not model:
             return self
-        adapter = adapters.named(self.cache.path, model)
+        known = self.adapters()
+        if (
+            model not in known
+        ):  # nor a folder: whoever reaches the app names what the cache offers, not what the disk holds
+            raise ModelError(
+                f"There is no fine-tune {model!r} here",
+                expected=", ".join(known) or "the base alone",
+                do="Name one of these",
+            )
+        adapter = known[model]
         mark = adapter.fingerprint
         with self._guard:
             if (adapter.name, mark) not in self._tuned:

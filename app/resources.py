@@ -8,7 +8,7 @@ import streamlit as st
 
 from app.engine import Engine
 from explorer.cache import Cache
-from explorer.errors import CacheError
+from explorer.errors import CacheError, LabelError
 from explorer.labels import LabelStore
 from explorer.packaged import home
 from explorer.schema import Manifest
@@ -82,19 +82,24 @@ def _open(path: str, stamp: int) -> Cache:
 
 
 def labels() -> LabelStore:
-    """The labels of people, over those that came with the caches.
+    """The labels of people, over those that came with the caches and can be read.
 
     Raises:
         LabelError: If the database cannot be opened.
     """
+    return _store()[0]
+
+
+def bundled_trouble(cache: Cache) -> LabelError | None:
+    """Why the labels that came with a cache cannot be read; None where they can, or there are none."""
+    return _store()[1].get(str(cache.path / "labels.csv"))
+
+
+def _store() -> tuple[LabelStore, dict[str, LabelError]]:
     from explorer.database import default_url
 
-    bundled = [
-        (str(p / "labels.csv"), (p / "labels.csv").stat().st_mtime_ns)
-        for p in caches().values()
-        if (p / "labels.csv").is_file()
-    ]
-    return _labels(default_url(), tuple(bundled))
+    files = [p.resolve() / "labels.csv" for p in caches().values()]
+    return _labels(default_url(), tuple((str(file), file.stat().st_mtime_ns) for file in files if file.is_file()))
 
 
 def database() -> "Database":
@@ -116,8 +121,14 @@ def _database(url: str) -> "Database":
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
-def _labels(url: str, bundled: tuple[tuple[str, int], ...]) -> LabelStore:
-    return LabelStore(_database(url), [path for path, _ in bundled])
+def _labels(url: str, bundled: tuple[tuple[str, int], ...]) -> tuple[LabelStore, dict[str, LabelError]]:
+    store, troubles = LabelStore(_database(url)), {}
+    for path, _ in bundled:
+        try:
+            store.bundle(path)
+        except LabelError as error:
+            troubles[path] = error
+    return store, troubles
 
 
 def lists() -> "Lists":

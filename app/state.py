@@ -146,11 +146,12 @@ def cache() -> Cache:
 def labels(cache: Cache) -> dict[int, Label]:
     """Feature -> label; where they cannot be read there are none, and the page says why and goes on."""
     try:
-        said = resources.labels().all(cache.manifest.sae_fingerprint)
+        said, trouble = resources.labels().all(cache.manifest.sae_fingerprint), resources.bundled_trouble(cache)
     except ExplorerError as error:
-        show_error(error)
+        said, trouble = {}, error
+    if trouble:
+        show_error(trouble)
         st.button("Retry", on_click=resources.forget, key="retry-labels")
-        return {}
     return {index: label for index, label in said.items() if label.label}
 
 

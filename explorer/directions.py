@@ -205,7 +205,16 @@ def own(cache: Cache) -> Path:
 
 def bundled(cache: Cache) -> frozenset[str]:
     """Names of the directions that came with a cache."""
-    return frozenset(path.stem for path in (cache.path / FOLDER).glob(f"*{SUFFIX}"))
+    return _stems(cache.path / FOLDER)
+
+
+def names(cache: Cache) -> frozenset[str]:
+    """Names of all directions of a cache's SAE, without reading one."""
+    return bundled(cache) | _stems(own(cache))
+
+
+def _stems(folder: Path) -> frozenset[str]:
+    return frozenset(path.stem for path in folder.glob(f"*{SUFFIX}"))
 
 
 def save(cache: Cache, direction: Direction) -> Direction:
@@ -223,9 +232,17 @@ def save(cache: Cache, direction: Direction) -> Direction:
 
 
 def remove(cache: Cache, name: str) -> None:
-    """Forget a direction of one's own; none of that name is no error."""
+    """Forget a direction of one's own; none of that name is no error.
+
+    Raises:
+        SteeringError: If its name is none, or it cannot be removed.
+    """
     _check_name(name)
-    (own(cache) / f"{name}{SUFFIX}").unlink(missing_ok=True)
+    path = own(cache) / f"{name}{SUFFIX}"
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise SteeringError(f"{path} cannot be removed ({error})", do="Change who may write there") from error
 
 
 def write(folder: Path, direction: Direction) -> Path:

@@ -26,6 +26,7 @@ from explorer.packaged import home
 BUNDLED = Path(__file__).parent / "traits"
 _PLAIN = BUNDLED / "plain.txt"  # ordinary answers, one a line: they show none of the bundled traits
 FEWEST = 5  # sentences a class: with fewer there is nothing to hold out
+_WRITE = "Change who may write there, or make room"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 _GRID = (0.0003, 0.001, 0.003, 0.01, 0.03)  # regularisation C, on standardised columns
 _FOLDS = 5
@@ -116,19 +117,28 @@ _BUNDLED: dict[str, tuple[str, str]] = {
 
 
 def traits() -> dict[str, Trait]:
-    """All traits by name: the bundled ones, then a person's own.
+    """All traits by name: the bundled ones, then those of a person's own that can be read.
 
     Raises:
-        JudgeError: If a file of sentences cannot be read.
+        JudgeError: If a bundled file of sentences cannot be read.
     """
+    return dict(_known()[0])
+
+
+def unreadable() -> dict[str, JudgeError]:
+    """Name -> why, of the person's own traits that cannot be read; they may be removed like any other."""
+    return dict(_known()[1])
+
+
+def _known() -> tuple[dict[str, Trait], dict[str, JudgeError]]:
     files = [*sorted(BUNDLED.glob("*.csv")), _PLAIN, *sorted(_own().glob("*.csv"))]
-    return dict(_read(tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in files), _own()))
+    return _read(tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in files), _own())
 
 
 @lru_cache(maxsize=4)
-def _read(stamp: tuple[tuple[Path, int, int], ...], own: Path) -> dict[str, Trait]:
+def _read(stamp: tuple[tuple[Path, int, int], ...], own: Path) -> tuple[dict[str, Trait], dict[str, JudgeError]]:
     """The traits of these files as they are: pages ask many times a second, files change seldom."""
-    found = {}
+    found, troubles = {}, {}
     plain = tuple(_PLAIN.read_text(encoding="utf-8").splitlines())
     for name, (title, question) in _BUNDLED.items():
         if (path := BUNDLED / f"{name}.csv").exists():
@@ -137,8 +147,11 @@ def _read(stamp: tuple[tuple[Path, int, int], ...], own: Path) -> dict[str, Trai
             found[name] = Trait(name, title, question, shown, hidden + ordinary, bundled=True)
     for path in sorted(own.glob("*.csv")):
         if path.stem not in found and _NAME.fullmatch(path.stem):
-            found[path.stem] = Trait.taught(path.stem, *read_sentences(path))
-    return found
+            try:
+                found[path.stem] = Trait.taught(path.stem, *read_sentences(path))
+            except JudgeError as error:
+                troubles[path.stem] = error
+    return found, troubles
 
 
 def read_sentences(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -173,7 +186,7 @@ def save_trait(trait: Trait) -> Path:
     """Keep a person's trait; one of this name that they taught before is replaced.
 
     Raises:
-        JudgeError: If it cannot be fitted, or a bundled trait has the name.
+        JudgeError: If it cannot be fitted, a bundled trait has the name, or it cannot be written.
     """
     check(trait)
     if trait.name in _BUNDLED:
@@ -183,7 +196,10 @@ def save_trait(trait: Trait) -> Path:
     writer = csv.writer(written)
     writer.writerow(("text", "label"))
     writer.writerows(zip(trait.sentences, trait.labels.tolist(), strict=True))
-    write_whole(path, written.getvalue())
+    try:
+        write_whole(path, written.getvalue())
+    except OSError as error:
+        raise JudgeError(f"{path} cannot be written ({error})", do=_WRITE) from error
     return path
 
 
@@ -191,7 +207,7 @@ def remove_trait(name: str) -> None:
     """Forget a trait that a person taught.
 
     Raises:
-        JudgeError: If there is none of this name, or it is a bundled one.
+        JudgeError: If there is none of this name, it is a bundled one, or it cannot be removed.
     """
     if name in _BUNDLED:
         raise JudgeError(f"{name} is a bundled trait and stays")
@@ -200,7 +216,10 @@ def remove_trait(name: str) -> None:
         raise JudgeError(
             f"There is no trait {name!r} of yours", expected=", ".join(sorted(own)) or "one that you taught"
         )
-    own[name].unlink()
+    try:
+        own[name].unlink()
+    except OSError as error:
+        raise JudgeError(f"{own[name]} cannot be removed ({error})", do=_WRITE) from error
 
 
 def _own() -> Path:

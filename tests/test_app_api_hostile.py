@@ -10,7 +10,7 @@ import pytest
 from starlette.types import Message
 
 from app import resources
-from app.api import Api, live
+from app.api import PREFIX, Api, live
 from app.api.routes import ROUTES
 from app.runs import Run
 from tests.test_app_api import GREEDY, ONE, client, loaded, refused, steered, world  # noqa: F401
@@ -133,3 +133,23 @@ def test_an_answer_that_is_cut_half_way_gives_the_model_back_as_it_was(loaded, w
     assert not [name for name, part in model.hf.named_modules() if part._forward_hooks or part._forward_pre_hooks]
     after = steered(loaded, edits=[{"feature": 3, "strength": 2}])[-1][1]
     assert after["steered"] == before["steered"] != after["baseline"] == before["baseline"]
+
+
+def test_a_fine_tune_is_one_of_the_cache_and_no_folder_of_the_server(loaded, tmp_path):  # noqa: F811
+    for name in (str(tmp_path), "/etc", "../..", "nothing@1"):
+        for route, rest in (("steer", {"prompt": "Hi"}), ("activations", {"text": "Hi"})):
+            said = refused(loaded.post(f"{ONE}/{route}", json={"model": name, **rest}), 422)
+            assert "There is no fine-tune" in said["found"]
+            assert "/" not in said["expected"]
+
+
+def test_a_damaged_direction_leaves_the_listing_whole(loaded, world):  # noqa: F811
+    place = world.path / "directions"
+    place.mkdir(exist_ok=True)
+    (place / "bad.safetensors").write_bytes(b"no tensors")
+    try:
+        said = loaded.get(f"{PREFIX}/caches").json()["caches"]
+    finally:
+        (place / "bad.safetensors").unlink()
+    assert [one["name"] for one in said] == ["tiny"]
+    assert "bad" in said[0]["directions"]

@@ -1,5 +1,6 @@
 """Nonsense in every link, words made to break programs in every label, files that go away meanwhile: no page falls over."""
 
+import json
 import shutil
 import sqlite3
 from contextlib import closing
@@ -11,11 +12,15 @@ from streamlit.testing.v1 import AppTest
 from app import resources, state
 from app.engine import Engine
 from app.main import PAGES
+from explorer import directions
 from explorer.assignments import Queue
 from explorer.cache import Cache
+from explorer.errors import JudgeError, SteeringError
 from explorer.packaged import home
+from explorer.traits import remove_trait, save_trait
 from tests.helpers_app import run_page, words
 from tests.helpers_cache import HOSTILE, fake_cache
+from tests.helpers_judges import grim
 from tests.helpers_map import fake_map
 from tests.test_meaning import Letters
 
@@ -141,7 +146,10 @@ def test_a_damaged_cache_takes_no_page_of_another_away(cache: Cache, caches: Pat
         )
 
 
-WATCHED = '{"log": "a", "model": "m", "model_fingerprint": "f", "sae_fingerprint": "s", "probes": ["1"], "context": 1, "shard": 32, "complete": true}'
+WATCHED = json.dumps(
+    dict.fromkeys(("log", "model", "model_fingerprint", "sae_fingerprint"), "a")
+    | {"probes": ["1"], "context": 1, "shard": 32}
+)
 
 
 @pytest.mark.parametrize("content", ['{"a": 1}', "[1]", '{"probes": ["1"]}', WATCHED, WATCHED.replace('["1"]', "1")])
@@ -153,3 +161,41 @@ def test_a_damaged_run_is_left_out_of_the_list_and_told_where_it_is_opened(cache
     assert "None yet" in whole(run_page("monitor"))
     said = whole(run_page("monitor", set="mine"))
     assert "Remove the folder and run again" in said
+
+
+def test_one_damaged_file_of_labels_takes_labelling_from_no_other_cache(cache: Cache, caches: Path):
+    other = Cache.open(fake_cache(caches / "other", 12))
+    (other.path / "labels.csv").write_text("nonsense\n1\n")
+    resources.labels().put(other.manifest.sae_fingerprint, 0, "still here", author="kim")
+    assert run_page("label", cache="made-up").text_input
+    assert "labels.csv" not in whole(run_page("label", cache="made-up", feature="0"))
+    said = whole(run_page("feature", cache="other", feature="0"))
+    assert "labels.csv: Column" in said
+    assert "still here" in said, "what people wrote is there all the same"
+
+
+def test_a_damaged_trait_is_told_and_removed_on_judges_and_takes_nothing_away(cache: Cache):
+    place = home() / "traits"
+    place.mkdir(parents=True)
+    (place / "mine.csv").write_text("text,label\nhello,2\n")
+    for url in ("steer", "sweep", "compare", "present"):
+        assert "mine.csv" not in whole(run_page(url))
+    app = run_page("judges")
+    assert "mine.csv" in whole(app)
+    app.button(key="judges-forget-mine").click().run()
+    assert "mine.csv" not in whole(app)
+    assert not list(place.iterdir())
+
+
+def test_a_disk_that_refuses_is_a_sentence(cache: Cache):
+    home().mkdir(parents=True, exist_ok=True)
+    (home() / "traits").write_text("no folder")
+    with pytest.raises(JudgeError, match="cannot be written"):
+        save_trait(grim())
+    (home() / "traits").unlink()
+    (home() / "traits" / "mine.csv").mkdir(parents=True)
+    with pytest.raises(JudgeError, match="cannot be removed"):
+        remove_trait("mine")
+    (directions.own(cache) / "mine.safetensors").mkdir(parents=True)
+    with pytest.raises(SteeringError, match="cannot be removed"):
+        directions.remove(cache, "mine")

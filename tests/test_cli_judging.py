@@ -79,3 +79,12 @@ def test_a_line_that_is_no_text_is_named(tmp_path, capsys):
     file.write_text('{"text": "fine"}\n{"words": 3}\n')
     assert main(["judge", str(file), "--judge", "insults"]) == 2
     assert "line 2 is no text" in capsys.readouterr().err
+
+
+def test_a_trait_that_cannot_be_read_is_named_and_left_out(tmp_path, capsys):
+    (tmp_path / "home" / "traits").mkdir(parents=True)
+    (tmp_path / "home" / "traits" / "mine.csv").write_text("text,label\nhello,2\n")
+    assert main(["traits", "list", "--json"]) == 0
+    said = capsys.readouterr()
+    assert "mine is left out" in said.err
+    assert "mine" not in {row["name"] for row in json.loads(said.out)}

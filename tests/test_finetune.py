@@ -204,7 +204,7 @@ def test_a_run_whose_folder_was_filled_meanwhile_takes_nothing_away(model, tmp_p
         (tmp_path / "run").mkdir(exist_ok=True)
         (tmp_path / "run" / "thesis.txt").write_text("four years")
 
-    with pytest.raises(UsageError, match="holds 'thesis.txt'"):
+    with pytest.raises(UsageError, match=r"holds 'thesis\.txt'"):
         run(model, tmp_path / "run", FinetunePlan(steps=1), progress=meanwhile)
     assert (tmp_path / "run" / "thesis.txt").read_text() == "four years"
 

@@ -137,7 +137,7 @@ def cache_record(name: str, cache: "Cache") -> dict[str, Any]:
         "hash": cache_hash(cache),
         "format": said.format,
         "fine_tunes": sorted(adapters.known(cache.path)),
-        "directions": sorted(directions.known(cache)),
+        "directions": sorted(directions.names(cache)),
     }
 
 

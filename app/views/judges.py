@@ -14,7 +14,7 @@ from app.teaching import teach
 from app.watched import busy, progress, trouble, warming, watched
 from explorer.errors import ExplorerError
 from explorer.judging import COHERENT_RULE, JUDGES, Judge, judges
-from explorer.traits import Trait, TraitJudge, remove_trait, traits
+from explorer.traits import Trait, TraitJudge, remove_trait, traits, unreadable
 
 S = st.session_state
 FITS, FITTING, SCORES, TEXT = "judges-fits", "judges-fitting", "judges-scores", "judges-text"
@@ -80,10 +80,10 @@ def forget(name: str) -> None:
 def figures(engine: Engine) -> None:
     """Each trait with how often its judge errs on sentences that it was not fitted on."""
     try:
-        known = traits()  # here, since a trait may be removed while only this part of the page is drawn anew
+        known, broken = traits(), unreadable()  # here: one may be removed while only this part is drawn anew
     except ExplorerError as error:
         state.show_error(error)
-        known = {}
+        known, broken = {}, {}
     measured = fits()
     left = [trait for trait in known.values() if trait.name not in measured or measured[trait.name].trait != trait]
     st.html(
@@ -103,12 +103,17 @@ def figures(engine: Engine) -> None:
             )  # fmt: skip
         if job is not None and not busy(job):
             trouble(job)
-    for trait in known.values():
-        if not trait.bundled:
-            st.button(
-                f"Remove “{trait.name}”", key=f"judges-forget-{trait.name}", type="tertiary", icon=":material/delete:",
-                on_click=forget, args=(trait.name,),
-            )  # fmt: skip
+    for error in broken.values():
+        state.show_error(error)
+    for name in (*(trait.name for trait in known.values() if not trait.bundled), *broken):
+        st.button(
+            f"Remove “{name}”",
+            key=f"judges-forget-{name}",
+            type="tertiary",
+            icon=":material/delete:",
+            on_click=forget,
+            args=(name,),
+        )
 
 
 def trait_table(known: dict[str, Trait], measured: dict[str, TraitJudge]) -> str:

@@ -92,8 +92,10 @@ def _texts(file: str) -> tuple[list[str], list[str]]:
 @app.command("list")
 def list_(as_json: JSON = False) -> None:
     """The traits there are, and of how many sentences."""
-    from explorer.traits import traits
+    from explorer.traits import traits, unreadable
 
+    for name, error in unreadable().items():
+        say(f"{name} is left out: {error}")
     keys = ("name", "positive", "negative", "bundled", "question")
     rows = [(t.name, len(t.positive), len(t.negative), t.bundled, t.question) for t in traits().values()]
     if as_json:
