@@ -13,7 +13,7 @@ from explorer.offensive import flag
 HEAD = (
     ("number", "#", "Number of the feature in its SAE; opens it", ""),
     ("name", "label", "The label, or in grey the feature's own words", ""),
-    ("change", "change", "Mean activation in the fine-tune less that in the base, in SAE units; below, its 95 % interval over questions", "change"),
+    ("change", "change", "Mean activation in the fine-tune less that in the base, in SAE units; below, 95 % over questions", "change"),
     ("effect", "beyond control", "The change less the control fine-tune's, which stands below; it has no interval of its own", "beyond"),
     ("small", "place", "Place by change among all features of the SAE: the first rose most, the last fell most", ""),
     ("effect", "added to base", "Judged answers of the base with the feature added; below, with random pushes of that length", "effect"),

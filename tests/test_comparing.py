@@ -12,6 +12,7 @@ from explorer.adapters import adapted
 from explorer.cache import Cache
 from explorer.causing import Effect, Trial, Undo
 from explorer.cli import main
+from explorer.cli.comparing import _print, as_plain
 from explorer.comparing import FEATURES, MANIFEST, SAID, Compared, Side, chosen, compare, known
 from explorer.diffing import KINDS, SOURCES, diff
 from explorer.errors import CacheError
@@ -157,8 +158,9 @@ def test_a_persons_own_pair_goes_through_the_command(place, tmp_path, capsys):
     assert main([*words.split(), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["rates"]["tuned"]["n"] == 6
-    assert len(said["features"]) == 2
-    assert {f["verdict"] for f in said["features"]} <= {"causes", "only reads", "neither"}
+    tested = [f for f in said["features"] if f["verdict"] != "untested"]
+    assert len(tested) == 2
+    assert {f["verdict"] for f in tested} <= {"causes", "only reads", "neither"}
     assert main(words.split()) == 0
     assert "Order by change, and order by effect" in capsys.readouterr().out
     folders = (
@@ -174,9 +176,42 @@ def test_a_persons_own_pair_goes_through_the_command(place, tmp_path, capsys):
     assert "There is no preset 'nothing'" in capsys.readouterr().err
 
 
+def test_the_command_lists_rises_and_falls_of_any_reading_with_intervals_and_what_drives_them(
+    pair, coder, tmp_path, capsys
+):
+    found = run(pair, coder, tmp_path / "out", control=Side(pair[0], "itself"))
+    said = as_plain(found, "shared", "last")
+    change = found.change("shared", "last")
+    listed = [one["feature"] for one in said["features"]]
+    assert listed == change.listed(trial.feature for trial in found.trials)
+    assert said["features"][-1]["change"] == pytest.approx(change.change.min())
+    assert change.change.min() < 0
+    for one in said["features"]:
+        for source in SOURCES:
+            for kind in KINDS:
+                expected = found.change(source, kind)
+                for name, value in one["readings"][source][kind].items():
+                    assert value == pytest.approx(getattr(expected, name)[one["feature"]], nan_ok=True), name
+        assert {name: one[name] for name in one["readings"]["own"]["last"]} == one["readings"]["shared"]["last"]
+        texts = [row["text"] for row in found.answers if row["side"] == "tuned"]
+        assert [(texts.index(d["answer"]), d["mean"]) for d in one["drivers"]] == [
+            (texts.index(texts[at]), mean) for at, mean in found.drivers(one["feature"])
+        ]
+    assert any(one["drivers"] for one in said["features"])
+    _print(found, None, "shared", "last")
+    shown = capsys.readouterr().out
+    assert "Both models read the base's answers" in shown
+    assert "The last token before the answer" in shown
+    fall = listed[-1]
+    assert f"{change.change[fall]:+.2f} ({change.low[fall]:+.2f} to {change.high[fall]:+.2f})" in shown
+    assert "drives each most" in shown
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
+        ("--sae {place}/sae --judge grim --source theirs", 2, "--source 'theirs' is none. expected own, shared"),
+        ("--sae {place}/sae --judge grim --kind first", 2, "expected prompt, last, answer"),
         ("--sae {place}/sae --judge nobody", 2, "no judge 'nobody'"),
         ("--sae {place}/sae --judge repetition", 2, "says yes or no"),
         ("--judge grim", 2, "Nothing reads the models"),

@@ -1,5 +1,7 @@
 """`persona-explorer diff`: which features a fine-tune moved, which of them cause what it does, and what undoes it."""
 
+import math
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,9 +12,8 @@ from explorer.errors import CorpusError, SteeringError, UsageError
 
 if TYPE_CHECKING:
     from explorer.cache import Cache
+    from explorer.causing import Trial
     from explorer.comparing import Compared
-
-_SHOWN = 24
 
 
 def register(app: typer.Typer) -> None:
@@ -100,14 +101,24 @@ def diff(
         str, typer.Option(help="A preset of the cache whose features are tested too: what pushes the base that way.")
     ] = "",
     preset: Annotated[str, typer.Option(help="Keep what undoes it as a preset of your own, under this name.")] = "",
+    source: Annotated[
+        str, typer.Option(help="Answers whose change is listed: own (each model's) or shared (both read the base's).")
+    ] = "own",
+    kind: Annotated[
+        str, typer.Option(help="Tokens whose change is listed: prompt, last (of the prompt) or answer.")
+    ] = "answer",
     seed: Annotated[int, typer.Option(help="Of the answers.")] = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
     as_json: JSON = False,
 ) -> None:
     """Compare a model with its fine-tune: features that moved, which of them cause it, beside controls, and what undoes it."""
+    from explorer.diffing import KINDS, SOURCES
     from explorer.judging import deciding
 
+    for option, said, choices in (("--source", source, SOURCES), ("--kind", kind, KINDS)):
+        if said not in choices:
+            raise UsageError(f"{option} {said!r} is none", expected=", ".join(choices))
     if judge not in (yes_no := deciding()):
         raise UsageError(f"There is no judge {judge!r} that says yes or no", expected=", ".join(yes_no))
     if not cache and not sae:
@@ -148,26 +159,52 @@ def diff(
     if preset and opened:
         _keep(found, opened, preset, tuned)
     if as_json:
-        emit_json(as_plain(found))
+        emit_json(as_plain(found, source, kind))
     else:
-        _print(found, opened)
+        _print(found, opened, source, kind)
 
 
-def as_plain(found: "Compared") -> dict[str, Any]:
-    """A comparison as plain data."""
-    own = found.change("own", "answer")
+def as_plain(found: "Compared", source: str = "own", kind: str = "answer") -> dict[str, Any]:
+    """A comparison as plain data: what was tested and what moved most, each in every reading.
+
+    Args:
+        source, kind: The reading by whose change features are listed, and whose figures stand beside each; keys of `SOURCES` and `KINDS`.
+    """
+    from explorer.diffing import KINDS, SOURCES
+
+    changes = {(of, at): found.change(of, at) for of in SOURCES for at in KINDS}
+    tested = {trial.feature: trial for trial in found.trials}
+    said = {row["number"]: row for row in found.answers if row["side"] == "tuned"}
+
+    def reading(feature: int, of: str, at: str) -> dict[str, float]:
+        change, names = changes[of, at], ("base", "tuned", "change", "low", "high", "control")
+        said = {name: float(getattr(change, name)[feature]) for name in names}
+        return said | {"beyond_control": said["change"] - said["control"]}
+
+    def tried(trial: "Trial | None") -> dict[str, Any]:
+        if trial is None:
+            return {"added": None, "removed": None, "reads": None, "verdict": "untested", "effect": None}
+        pushes = {
+            name: {"strength": one.strength, "rate": one.pushed.rate.value, "random": one.random.rate.value}
+            for name, one in (("added", trial.added), ("removed", trial.removed))
+        }
+        return pushes | {"reads": trial.reads, "verdict": trial.verdict, "effect": trial.effect}
+
     return {
         "folder": str(found.folder),
         "rates": {side: _rates(found, side) for side in found.facts["tallies"]},
+        "source": source,
+        "kind": kind,
         "features": [
-            {
-                "feature": t.feature, "base": own.base[t.feature], "tuned": own.tuned[t.feature], "change": own.change[t.feature],
-                "low": own.low[t.feature], "high": own.high[t.feature], "control": own.control[t.feature],
-                "added": {"strength": t.added.strength, "rate": t.added.pushed.rate.value, "random": t.added.random.rate.value},
-                "removed": {"strength": t.removed.strength, "rate": t.removed.pushed.rate.value, "random": t.removed.random.rate.value},
-                "reads": t.reads, "verdict": t.verdict, "effect": t.effect,
+            {"feature": f, **reading(f, source, kind), **tried(tested.get(f))}
+            | {"readings": {of: {at: reading(f, of, at) for at in KINDS} for of in SOURCES}}
+            | {
+                "drivers": [
+                    {"mean": mean, "question": said[number]["question"], "answer": said[number]["text"]}
+                    for number, mean in found.drivers(f)
+                ]
             }
-            for t in found.trials
+            for f in changes[source, kind].listed(tested)
         ],
         "undo": None if not found.undo else {
             "edits": [edit.spelled for edit in found.undo.edits], "before": found.undo.before.rate.value,
@@ -187,39 +224,49 @@ def _rates(found: "Compared", side: str) -> dict[str, Any]:
     }
 
 
-def _print(found: "Compared", cache: "Cache | None") -> None:
+def _print(found: "Compared", cache: "Cache | None", source: str, kind: str) -> None:
+    from explorer.diffing import KINDS, SOURCES
+
     rows = []
     for side in found.facts["tallies"]:
         tally = found.tally(side)
         rows.append((side, found.facts[side]["name"], tally.n, _percent(tally.rate), _percent(tally.coherent)))
     word = found.facts["judge"]
     table(f"Answers that the {word} judge counts", ("", "model", "n", word, "coherent"), rows, right=("n",))
-    own, order = (
-        found.change("own", "answer"),
-        {t.feature: at for at, t in enumerate(sorted(found.trials, key=lambda t: -t.effect), 1)},
-    )
-    rows = [
-        (
-            at, f"#{t.feature}", cache.feature(t.feature).title if cache else "",
-            f"{own.change[t.feature]:+.2f}", f"{own.control[t.feature]:+.2f}",
-            f"{t.added.pushed.rate.value:.2f} ({t.added.random.rate.value:.2f})",
-            f"{t.removed.pushed.rate.value:.2f} ({t.removed.random.rate.value:.2f})", order[t.feature], t.verdict,
-        )
-        for at, t in enumerate(found.trials, 1)
-    ]  # fmt: skip
+    change, tested = found.change(source, kind), {trial.feature: trial for trial in found.trials}
+    place = {int(f): at for at, f in enumerate(change.order(), 1)}
+    effect = {t.feature: at for at, t in enumerate(sorted(found.trials, key=lambda t: -t.effect), 1)}
+    listed = change.listed(tested)
+    rows = []
+    for f in listed:
+        moved = f"{change.change[f]:+.2f} ({change.low[f]:+.2f} to {change.high[f]:+.2f})"
+        beyond = "" if math.isnan(change.control[f]) else f"{change.beyond_control[f]:+.2f} ({change.control[f]:+.2f})"
+        cells = ("", "", "", "untested")
+        if trial := tested.get(f):
+            pushes = [
+                f"{one.pushed.rate.value:.2f} ({one.random.rate.value:.2f})" for one in (trial.added, trial.removed)
+            ]
+            cells = (*pushes, effect[f], trial.verdict)
+        rows.append((place[f], f"#{f}", cache.feature(f).title if cache else "", moved, beyond, *cells))
     columns = (
-        "moved",
-        "feature",
-        "title",
-        "change",
-        "control's",
-        "added to base (random)",
-        "taken from tuned (random)",
-        "does",
-        "verdict",
-    )
+        "moved", "feature", "title", "change (95 %)", "beyond control (its)", "added to base (random)", "taken from tuned (random)",
+        "does", "verdict",
+    )  # fmt: skip
     table(
-        "Order by change, and order by effect", columns, rows[:_SHOWN], right=("moved", "change", "control's", "does")
+        f"Order by change, and order by effect; {source}, {kind}: {SOURCES[source]} {KINDS[kind]} What fell most comes last.",
+        columns, rows, right=("moved", "change (95 %)", "beyond control (its)", "does"),
+    )  # fmt: skip
+    said = {row["number"]: row for row in found.answers if row["side"] == "tuned"}
+    rows = [
+        (f"#{f}", f"{mean:.2f}", said[number]["question"], textwrap.shorten(said[number]["text"], 90, placeholder="…"))
+        for f in listed
+        for number, mean in found.drivers(f)[:1]
+    ]
+    table(
+        "The fine-tune's answer that drives each most, of its own",
+        ("feature", "mean", "question", "answer"),
+        rows,
+        right=("mean",),
     )
     if undone := found.undo:
         facts(
