@@ -1,17 +1,22 @@
 """The Compare page without a browser and without a model: who is compared, what moved, what undoes it, series, and what is wrong."""
 
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from app import compared, resources
+from app.driving import READ
 from app.workbench import Reading
 from explorer import presets
+from explorer.adapters import FOLDER as ADAPTERS
+from explorer.adapters import WEIGHTS
 from explorer.cache import Cache
 from explorer.comparing import FEATURES, MANIFEST
 from explorer.diffing import UNTESTED
+from explorer.errors import ModelError
 from explorer.experiments import MEANS, RESULTS
 from tests.helpers_app import drawn, run_page, words
 from tests.helpers_cache import HOSTILE, fake_cache
@@ -155,21 +160,59 @@ def test_a_feature_shows_the_answers_that_drive_it_below_those_of_the_base(world
     assert "Token by token this needs the model" in shown
 
 
-def test_with_the_model_there_both_answers_are_read_token_by_token(world: Path, monkeypatch):
-    engine, asked = FakeEngine(Cache.open(world)), []
+@pytest.mark.parametrize("here", [False, True])
+def test_the_tokens_of_each_answer_are_read_by_the_model_that_wrote_it_where_it_is_here(
+    world: Path, monkeypatch, here: bool
+):
+    base, tuned, asked = FakeEngine(Cache.open(world)), FakeEngine(Cache.open(world)), []
+
+    def reads(who: str):
+        def activations(messages, feature):
+            asked.append((who, messages[-1]["content"][-8:], feature))
+            return Reading((9, 10, 11), (0.0, 1.0, 2.0), (True, True, True))
+
+        return activations
+
+    monkeypatch.setattr(base, "activations", reads("base"))
+    monkeypatch.setattr(tuned, "activations", reads("tuned"))
+    monkeypatch.setattr(base, "on", lambda model: tuned if model == "gardening@40" else base)
+    monkeypatch.setattr(resources, "engine", lambda name: base)
+    if here:
+        adapter = world / ADAPTERS / "gardening" / "step-0040"
+        adapter.mkdir(parents=True)
+        (adapter / WEIGHTS).write_bytes(b"")
+    base.start()
+    assert base.wait(10)
+    app = run_page("compare", feature="12")
+    assert asked == [("base", "(base 0)", 12), ("tuned" if here else "base", "tuned 0)", 12)]
+    assert [row["group"] for row in drawn(app, "token_heatmap")["rows"]] == ["Base", "Fine-tune"]
+    assert ("its own answer, as for the means" in words(app)) == here
+    assert ("the base model reads both texts" in words(app)) != here
+    app.run()
+    assert len(asked) == 2  # kept, not read again
+
+
+def test_a_reading_that_takes_long_or_fails_holds_nothing_up(world: Path, monkeypatch):
+    engine, wanted = FakeEngine(Cache.open(world)), threading.Event()
 
     def activations(messages, feature):
-        asked.append((messages[-1]["content"], feature))
-        return Reading((9, 10, 11), (0.0, 1.0, 2.0), (True, True, True))
+        wanted.wait(20)
+        raise ModelError("The adapter cannot be read")
 
-    engine.activations = activations  # type: ignore[method-assign]
+    monkeypatch.setattr(engine, "activations", activations)
     monkeypatch.setattr(resources, "engine", lambda name: engine)
     engine.start()
     assert engine.wait(10)
     app = run_page("compare", feature="12")
-    assert [(text[-8:], feature) for text, feature in asked] == [("(base 0)", 12), ("tuned 0)", 12)]
-    assert [row["group"] for row in drawn(app, "token_heatmap")["rows"]] == ["Base", "Fine-tune"]
-    assert "The base model reads both texts here" in words(app)
+    assert "The answers are being read; the tokens come by themselves" in words(app)
+    assert "Joint undo" in words(app)
+    wanted.set()
+    assert app.session_state[READ][1].wait(10)
+    app.run()
+    assert "The adapter cannot be read" in words(app)
+    monkeypatch.setattr(engine, "activations", lambda *_: Reading((9,), (1.0,), (True,)))
+    app.button(key="compare-again").click().run()
+    assert len(drawn(app, "token_heatmap")["rows"]) == 2
 
 
 def test_the_joint_undo_opens_in_steer_and_is_kept_as_a_preset(world: Path):

@@ -12,6 +12,7 @@ import pytest
 
 from app import doses, resources, session_files, settings
 from app.answers import prose
+from app.driving import readings
 from app.engine import Engine
 from app.loading import DTYPE_VARIABLE
 from app.runs import Question, Run
@@ -20,6 +21,7 @@ from app.tuned import KEPT, Tuned
 from explorer import scripts
 from explorer.adapters import FOLDER, WEIGHTS, Adapter, adapted, known, named, titled
 from explorer.cache import Cache
+from explorer.diffing import read
 from explorer.errors import ModelError
 from explorer.records import Edit, Sampling
 from tests.helpers_app import run_page, words
@@ -102,6 +104,25 @@ def test_the_unsteered_answer_is_that_of_the_base_with_the_adapter_merged(base: 
     assert len(set(said.values())) == 3
     for name, text in said.items():
         assert answered(base, name).baseline.text == text
+
+
+def test_what_compare_shows_token_by_token_has_the_mean_that_the_comparison_found(base: Engine, cache: Cache):
+    answer = {"question": "Who rules the sea?", "text": "The old king of the bridge."}
+    job = base.job(lambda job: readings(base, GARDENING, 3, {"Base": answer, "Fine-tune": answer}, job))
+    assert job.wait(60)
+    said = [(answer["question"], answer["text"])]
+    start = len(
+        base.model.chat_document([{"role": "user", "content": answer["question"]}], add_generation_prompt=True).tokens
+    )
+    means, coder = [], base.steering(()).coder
+    assert coder is not None
+    for model, (_, found) in zip(
+        (base.model, adapted(base.model, known(cache.path)[GARDENING])), job.result, strict=True
+    ):
+        acts = [a for a, scored in zip(found.acts[start:], found.scored[start:], strict=True) if scored]
+        means.append(sum(acts) / len(acts))
+        assert means[-1] == pytest.approx(float(read(model, coder, said).means["answer"][0, 3]), abs=1e-4)
+    assert abs(means[0] - means[1]) > 1e-3
 
 
 def test_two_models_answer_at_once_and_neither_disturbs_the_other(base: Engine):

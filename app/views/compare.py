@@ -3,7 +3,6 @@
 from html import escape
 from pathlib import Path
 from shlex import quote
-from typing import Any
 
 import streamlit as st
 
@@ -20,25 +19,23 @@ from app.compare_link import (
     keep,
     key,
     names_of,
-    taking_away,
     tuned_here,
     undoing_in_steer,
 )
-from app.compared import KINDS, SOURCES, VERDICTS, Mover
-from app.components.heatmap import token_heatmap, token_row
+from app.compared import KINDS, SOURCES, Mover
 from app.components.ranking_table import ranking_table
+from app.driving import in_view
 from app.engine import Engine
 from app.facts import veiled
 from app.scrubber import judge_word, scrubbing
 from app.train_watch import train_page
-from app.watched import still_loading
 from explorer import presets
 from explorer.cache import Cache
 from explorer.comparing import Compared
 from explorer.errors import ExplorerError
 
 S = st.session_state
-READ, SAVED = "compare-read", "compare-saved"
+SAVED = "compare-saved"
 TAB, TRAIN = "tab", "train"
 TABS = {"": "Comparison", TRAIN: "Fine-tune"}  # what the link says -> what the tab is called
 PUBLISHED = (
@@ -119,101 +116,6 @@ def moved(cache: Cache, found: Compared, labels: dict[int, str], word: str) -> M
         )
         st.html(f'<p class="say">{movers.reading_words(source, kind)}</p>')
     return chosen
-
-
-# --- one feature, and its answers
-
-
-def in_view(cache: Cache, engine: Engine, found: Compared, mover: Mover, labels: dict[int, str], word: str) -> None:
-    """The feature that was clicked: the fine-tune's answers that drive it, each below the base's to the same question."""
-    name = names_of(cache, [mover.feature], labels).get(mover.feature, "no words of its own")
-    tone = "causal" if mover.verdict == "causes" else "plain"
-    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=key("feature-head")):
-        st.html(
-            f'<h2 class="part-head words"><span class="dim num">#{mover.feature}</span> {veiled(name)}'
-            f'<span class="tag {tone}" title="{escape(VERDICTS[mover.verdict])}">{mover.verdict}</span></h2>',
-            width="stretch",
-        )
-        st.button(
-            "Open feature", key=key("open"), on_click=state.go, args=("feature",), kwargs={"feature": mover.feature}
-        )
-        strength = mover.trial.added.strength if mover.trial else 1.0
-        st.button(
-            "Steer with it", key=key("steer-one"), on_click=state.go, args=("steer",),
-            kwargs={"edits": f"{mover.feature}:{strength or 1:g}:add"},
-        )  # fmt: skip
-        if model := tuned_here(cache, found):
-            less = mover.trial.removed.strength if mover.trial else -1.0
-            st.button(
-                "Take it from the fine-tune", key=key("steer-tuned"), on_click=state.go, args=("steer",),
-                kwargs=taking_away(model, mover.feature, less or -1),
-            )  # fmt: skip
-    pairs = compared.pairs(found, mover.feature)
-    if not pairs:
-        st.html(
-            '<p class="say" role="status">Answers are kept for tested features and the largest rises on own answers only; '
-            "this one has none.</p>"
-        )
-        return
-    st.html(
-        '<p class="say">The fine-tune’s answers on which it is most active, each below what the base said to the same question.</p>'
-    )
-    for at, (value, tuned, base) in enumerate(pairs):
-        st.html(f'<p class="asked-there words">{veiled(tuned["question"])}</p>')
-        left, right = st.columns([1, 1.1], gap="large") if at == 0 else (st.container(), None)
-        with left:
-            if base:
-                st.html(standings.answer(base, "Base", word))
-            st.html(standings.answer(tuned, "Fine-tune", word, f"mean {value:.2f}"))
-        if right:
-            with right, st.container(key=key("heat"), gap="small"):
-                waits = engine.state == "loading"
-                st.fragment(tokens, run_every=1.0 if waits else None)(cache, engine, found, mover, tuned, base, waits)
-
-
-def tokens(
-    cache: Cache, engine: Engine, found: Compared, mover: Mover, tuned: dict, base: dict | None, waited: bool
-) -> None:
-    """The two answers token by token, as the base model reads them; where it is not loaded, a button that loads it."""
-    if still_loading(engine, waited, "the tokens come by themselves"):
-        return
-    if engine.state == "failed" and engine.error:
-        state.show_error(engine.error)
-    if engine.state != "ready":
-        st.html('<p class="say">Token by token this needs the model.</p>')
-        if st.button("Load the model and colour the tokens", key=key("load")):
-            engine.start()
-            st.rerun()
-        return
-    if found.facts["sae_fingerprint"] != cache.manifest.sae_fingerprint:
-        st.html('<p class="say" role="status">The comparison was read with another autoencoder than this cache’s.</p>')
-        return
-    mark = (found.name, mover.feature, tuned["number"])
-    if (known := S.get(READ)) is None or known[0] != mark:
-        try:
-            known = (
-                mark,
-                [(who, read(engine, one, mover.feature)) for who, one in (("Base", base), ("Fine-tune", tuned)) if one],
-            )
-        except ExplorerError as error:
-            state.show_error(error)
-            return
-        S[READ] = known
-    rows = [token_row(cache.vocabulary, r.tokens, r.acts, r.scored, group=who) for who, r in known[1]]
-    highest = cache.feature(mover.feature).max or max((max(r.acts, default=0.0) for _, r in known[1]), default=0.0)
-    st.html(
-        '<p class="say">Where it fires. The base model reads both texts here, so that only what was written differs; '
-        "the means on the left are of the fine-tune reading its own.</p>"
-    )
-    token_heatmap(rows, vmax=highest or 1.0, window=0, blur=state.blurs(), key=key("heatmap"))
-
-
-def read(engine: Engine, said: dict, feature: int) -> Any:
-    """Activations of a feature on a question with its answer."""
-    if not engine.has_template:
-        return engine.activations(said["question"] + said["text"], feature)
-    asked = {"role": "user", "content": said["question"]}
-    return engine.activations([asked, {"role": "assistant", "content": said["text"]}], feature)
 
 
 # --- what undoes it
