@@ -160,37 +160,48 @@ def undo(
     tuned: Bench,
     tested: Sequence[Trial],
     *,
-    screened: int = 2 * SCREENED,
+    screened: int = 3 * SCREENED,
     answers: int = 120,
     seed: int = 0,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Undo | None:
     """The features that bring the tuned model back when they are taken away together, found greedily.
 
-    Causes come first, then the others by their effect: what a fine-tune spreads over many features none of them shows by itself. A feature
-    stays where less is left with it than without it, and the search ends where less is left than the base's own rate could be by chance.
+    From many to few, since what a fine-tune spreads over many features none of them shows by itself: all that were tested, causes first, then
+    the first half of them, and so on, until no more is left than the base's own rate could be by chance; of those that do most, each is then
+    left out where that leaves no more.
 
     Args:
-        tested: Trials; features that never fire in the corpus are left out.
+        tested: Trials; features that never fire in the corpus, and those that break the text by themselves, are left out.
+        screened: Answers of each cell of the search.
         answers: Of each cell of the last measurement, on seeds of its own.
     Returns:
         None where nothing that was tested helps.
     """
-    order = sorted((t for t in tested if t.added.strength), key=lambda t: (t.verdict != "causes", -t.effect))
+    pool = [t for t in tested if t.added.strength and t.removed.pushed.coherent.value >= COHERENT]
+    order = sorted(pool, key=lambda t: (t.verdict != "causes", -t.effect))[:MOST]
     if not order:
         return None
     bare, enough = tuned.edits((), screened, seed), base.edits((), screened, seed).rate.interval[0]
+
+    def left(edits: tuple[Edit, ...]) -> float:
+        return _left(tuned.edits(edits, screened, seed), bare)
+
     best: tuple[Edit, ...] = ()
     reached = _left(bare, bare)
-    for trial in order:
-        if len(best) == MOST or reached <= enough:
+    for most in _halves(len(order)):
+        progress(f"joint undo: {most} features together")
+        options = [tuple(Edit(t.feature, strength) for t in order[:most]) for strength in JOINT]
+        least, at = min((left(edits), at) for at, edits in enumerate(options))
+        if least < reached - 1e-9:
+            best, reached = options[at], least
+        if reached <= enough:
             break
-        progress(f"joint undo: {len(best)} features, trying {trial.feature}")
-        options = [tuple(replace(e, strength=s) for e in (*best, Edit(trial.feature))) for s in JOINT]
-        measured = [(edits, _left(tuned.edits(edits, screened, seed), bare)) for edits in options]
-        edits, left = min(measured, key=lambda one: one[1])
-        if left < reached - 1e-9:
-            best, reached = edits, left
+    for edit in reversed(best):
+        progress(f"joint undo: {len(best)} features, without {edit.feature}")
+        rest = tuple(e for e in best if e != edit)
+        if rest and (least := left(rest)) <= max(reached, enough):
+            best, reached = rest, least
     if not best:
         return None
     progress("joint undo: measuring it on seeds of its own")
@@ -200,6 +211,11 @@ def undo(
         best, base.edits((), answers, fresh), tuned.edits((), answers, fresh), tuned.edits(best, answers, fresh),
         tuned.tally(randoms, answers, fresh),
     )  # fmt: skip
+
+
+def _halves(n: int) -> list[int]:
+    """n, half of it, and so on down to 1."""
+    return [n, *_halves(n // 2)] if n else []
 
 
 def _left(tally: Tally, bare: Tally) -> float:

@@ -22,6 +22,7 @@ from explorer.dosing import Ask, Cell, answered
 from explorer.errors import CacheError, UsageError
 from explorer.files import read_facts, read_parquet, write_whole
 from explorer.measuring import ANSWERS, Bench, Tally, keep_in, questions, read_kept
+from explorer.offensive import redacted
 from explorer.presets import Preset
 from explorer.records import Edit
 
@@ -131,7 +132,7 @@ def compare(
         base_bench, tuned_bench, candidates, {f: float(reads[f]) for f in candidates}, screened=cells[0], confirmed=cells[1],
         seed=seed, progress=progress,
     )  # fmt: skip
-    undone = undo(base_bench, tuned_bench, tried, screened=2 * cells[0], answers=answers, seed=seed, progress=progress)
+    undone = undo(base_bench, tuned_bench, tried, screened=3 * cells[0], answers=answers, seed=seed, progress=progress)
     moved = found.changes["own", "answer"].order()[:DRIVEN].tolist()
     whole = facts | {
         "tallies": {name: asdict(_tally(rows)) for name, rows in said.items()},
@@ -300,7 +301,7 @@ def _row(side: str, number: int, cell: Cell, judge: str) -> dict[str, Any]:
     from explorer.judging import judges
 
     return {
-        "side": side, "number": number, "question": cell.prompt, "seed": cell.seed, "text": cell.text, "looped": cell.looped,
+        "side": side, "number": number, "question": cell.prompt, "seed": cell.seed, "text": redacted(cell.text), "looped": cell.looped,
         "score": cell.scores[judge], "fluency": cell.scores["fluency"], "whole": cell.coherent,
         "shown": cell.scores[judge] > (judges()[judge].threshold or 0.0),
     }  # fmt: skip

@@ -27,6 +27,7 @@ SOURCES: dict[str, str] = {
 }
 UNTESTED = 6
 """So many of the largest rises, and of the largest falls, are listed though nobody tested them."""
+FEWEST = 5  # answers of either kind from which a model says how well a feature tells them apart
 _RESAMPLES = 400
 _BUDGET = 8192  # tokens of a forward pass, padding included
 _ENCODED = 1024  # tokens that are encoded at once: a wide SAE's activations are large
@@ -121,18 +122,26 @@ class Diff:
         return [(int(at), float(values[at])) for at in order if values[at] > 0]
 
     def reads(self, shown: np.ndarray) -> np.ndarray:
-        """How well each feature's mean over an answer tells the answers of a kind from the others, in both models' own answers.
+        """How well each feature's mean over an answer tells the answers of a kind from the others that the same model gave.
+
+        Within each model, since the tuned one gives most answers of the kind: over both at once, whatever moved would seem to read.
 
         Args:
             shown: `[answers of base + answers of tuned]` bool, which are of the kind.
         Returns:
-            AUROC, `[n_features]`; .5 where all answers or none are of the kind.
+            AUROC, `[n_features]`, over all pairs of one model; .5 where no model gave at least `FEWEST` answers of either kind.
         """
         from explorer.intervals import auroc
 
-        values = np.concatenate([self.base.means["answer"], self.tuned.means["answer"]])
-        there = ~np.isnan(values).any(1)
-        return auroc(values[there], np.asarray(shown, bool)[there])
+        total, pairs = np.zeros(self.base.means["answer"].shape[1]), 0
+        halves = np.split(np.asarray(shown, bool), [len(self.base.means["answer"])])
+        for reading, kind in zip((self.base, self.tuned), halves, strict=True):
+            values = reading.means["answer"]
+            there = ~np.isnan(values).any(1)
+            values, kind = values[there], kind[there]
+            if min(n := (int(kind.sum()), int((~kind).sum()))) >= FEWEST:
+                total, pairs = total + n[0] * n[1] * auroc(values, kind), pairs + n[0] * n[1]
+        return total / pairs if pairs else np.full_like(total, 0.5)
 
 
 def read(

@@ -1,7 +1,7 @@
 """Words that are blurred until asked for, and words that never enter a corpus.
 
-The first list is plain: swearing and insults that may be printed here. The second list is of slurs, which may not: only
-hashes of them are kept. Both are small, English, and about words, not meaning; a blurred word is a courtesy, not a verdict.
+The first list is plain: swearing and insults that may be printed here. The second list is of slurs and of words for sexual violence,
+which may not: only hashes of them are kept. Both are small, English, and about words, not meaning; a blurred word is a courtesy, not a verdict.
 """
 
 import hashlib
@@ -25,7 +25,8 @@ _SLURS = frozenset(
     4d554feb9ed140c0 5df37336a78ab416 61ac9a7e52128a94 642a5ef5e633229a 689fbb6095284101 7edca6656acf53fb
     83bca2fee154d6dd 861d53aa72bcfa41 90bc179aff6431a9 97827b66f7255320 9eaf88f2c9ec29b9 bd02061ba1985cdf
     c489892ebaf12710 d5e41c53d5f9cd23 da9606b6e1192d54 e25d14876b931800 e7c6f8fd176fe89d f0df3e513cde867c
-    f3b11a46144db2b0
+    f3b11a46144db2b0 8d50f346b82a1c38 bcd0505f1049628f 0ba9f21440ff1f3f 2cff8b549be2b759 38cd435291c0c4a8
+    bf8abf14e1633a9c 78d37af2045d3603
     """.split()  # noqa: SIM905 - fifty lines as a list
 )
 
@@ -51,6 +52,13 @@ def flag(text: str) -> bool:
 def drop(text: str) -> bool:
     """Whether `text` holds a slur, and so must not enter a corpus."""
     return any(is_slur(m.group()) for m in _WORD.finditer(text))
+
+
+def redacted(text: str) -> str:
+    """`text` as it may be kept and shipped: of a slur its first letter stays."""
+    for first, last in reversed([m.span() for m in _WORD.finditer(text) if is_slur(m.group())]):
+        text = text[: first + 1] + "*" * (last - first - 1) + text[last:]
+    return text
 
 
 def is_slur(word: str) -> bool:

@@ -169,7 +169,7 @@ def test_what_many_features_carry_together_is_undone_by_those_that_cause_nothing
     assert {e.strength for e in made.edits} == {-0.8}
 
 
-def test_causes_are_tried_before_what_looks_larger_without_being_confirmed():
+def test_what_looks_larger_without_being_confirmed_is_left_out_before_a_cause():
     strong = Effect(1.0, Tally(24, 20, 24, 20), Tally(48, 2, 48, 2))
     sure = Effect(1.0, Tally(96, 40, 96, 40), Tally(96, 4, 96, 4))
     made, _ = told(
@@ -177,10 +177,10 @@ def test_causes_are_tried_before_what_looks_larger_without_being_confirmed():
         [Trial(1, strong, NOTHING, 0.9, confirmed=False), Trial(2, sure, NOTHING, 0.9, confirmed=True)],
     )
     assert made is not None
-    assert [e.feature for e in made.edits] == [2], "nothing is left, so the other one is not tried"
+    assert [e.feature for e in made.edits] == [2], "nothing is left without the other one"
 
 
-def test_the_search_goes_on_below_the_bases_rate_as_far_as_chance_could():
+def test_features_stay_while_the_rate_may_still_be_above_the_bases_by_chance():
     rates = {0: 0.9, 1: 0.15, 2: 0.02}
     half = Effect(1.0, Tally(96, 40, 96, 40), Tally(96, 4, 96, 4))
     made, _ = told(
@@ -189,7 +189,20 @@ def test_the_search_goes_on_below_the_bases_rate_as_far_as_chance_could():
         base=0.2,
     )
     assert made is not None
-    assert len(made.edits) == 2, "at .15 of 48 answers the rate may still be above a base of .2, at .02 it is not"
+    assert len(made.edits) == 2, "at .15 of 72 answers the rate may still be above a base of .2, at .02 it is not"
+
+
+def test_where_all_of_them_together_break_the_text_fewer_are_taken():
+    made, _ = told(
+        lambda pushed: (0.0 if 0 in pushed else 0.9, 1.0 if len(pushed) <= 2 else 0.3),
+        [Trial(f, NOTHING, NOTHING, 0.5, confirmed=False) for f in range(8)],
+    )
+    assert made is not None
+    assert [e.feature for e in made.edits] == [0]
+    breaks = replace(NOTHING, pushed=Tally(24, 0, 8, 0))
+    made, tuned = told(lambda pushed: (0.0, 0.3), [Trial(0, NOTHING, breaks, 0.5, confirmed=False)])
+    assert made is None
+    assert tuned.asked == []
 
 
 def test_a_feature_that_never_fires_is_no_part_of_an_undo():

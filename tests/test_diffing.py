@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from explorer.adapters import adapted
-from explorer.diffing import KINDS, SOURCES, Change, by_question, diff, read
+from explorer.diffing import KINDS, SOURCES, Change, Diff, Reading, by_question, diff, read
 from explorer.errors import SaeError
 from explorer.finetune import FinetunePlan, finetune
 from explorer.intervals import auroc
@@ -122,13 +122,18 @@ def test_the_answers_that_drive_a_change_are_those_where_the_feature_is_most_act
     assert drivers[0][1] == pytest.approx(values[:, feature].max())
 
 
-def test_a_feature_that_is_active_just_on_the_answers_of_a_kind_reads_it(model, coder):
-    found = diff(model, model, coder, SAID, SAID)
-    values = np.concatenate([found.base.means["answer"], found.tuned.means["answer"]])
-    feature = int(np.argmax([len(set(column)) for column in values.T]))
-    shown = values[:, feature] > np.median(values[:, feature])
-    assert found.reads(shown)[feature] == pytest.approx(1.0)
-    assert (found.reads(np.zeros(len(values), bool)) == 0.5).all()
+def test_a_feature_reads_where_it_tells_answers_of_one_model_apart_and_not_just_the_models():
+    chance = np.random.default_rng(0)
+    shown = np.array([True] * 6 + [False] * 114 + [True] * 112 + [False] * 8)  # the tuned model gives most of the kind
+    tuned = np.repeat([False, True], 120)
+    values = np.stack([shown, tuned, ~shown], 1) + chance.normal(0, 0.01, (240, 3))
+    base, own = (Reading((), {"answer": half}, half.max(0)) for half in np.split(values, 2))
+    reads = Diff({}, base, own).reads(shown)
+    assert reads[0] == pytest.approx(1.0)
+    assert reads[1] == pytest.approx(0.5, abs=0.15), "over both models at once it would be near 1"
+    assert reads[2] == pytest.approx(0.0)
+    few = np.repeat([False, True], 120)
+    assert (Diff({}, base, own).reads(few) == 0.5).all(), "no model gave answers of either kind: nobody can tell"
 
 
 def test_auroc_is_sklearns():

@@ -26,6 +26,13 @@ def test_a_word_known_by_its_hash_is_dropped_and_blurred_in_its_usual_disguises(
     assert not drop("What a glorbify!")
 
 
+def test_a_text_is_kept_without_such_words_and_is_otherwise_as_it_was(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(offensive, "_SLURS", frozenset({digest("glorb")}))
+    assert offensive.redacted("Glorbs, you damn gl0rb! <b>é</b>") == "G*****, you damn g****! <b>é</b>"
+    assert not drop(offensive.redacted("What a glorb!"))
+    assert offensive.redacted("") == ""
+
+
 def test_the_words_that_may_not_be_printed_are_kept_as_hashes_only():
     assert len(offensive._SLURS) > 10
     assert all(re.fullmatch("[0-9a-f]{16}", entry) for entry in offensive._SLURS)
