@@ -1,6 +1,6 @@
 """Comparisons and lab results as a page shows them: what moved, in three orders, and models along a series. No Streamlit here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -83,11 +83,13 @@ class Line:
 
     Args:
         axis: What x is, a key of `AXES`.
+        beside: The series that is drawn in the same chart, such as a control.
     """
 
     name: str
     axis: str
     points: tuple[Point, ...]
+    beside: "Line | None" = None
 
     def spelled(self, x: float) -> str:
         """A point for people: 16 steps."""
@@ -205,6 +207,8 @@ def leaked(point: Point) -> Rate:
 class Lab:
     """What a lab measured, as far as it can be read.
 
+    `lines` are the series by name; those that another one has beside it are drawn there, and `hosts` names that one.
+
     Args:
         folder: The world.
     Raises:
@@ -217,8 +221,18 @@ class Lab:
         try:
             models = self.results.models
             self.judge = str(self.results.said.get("judge", "malice"))
+            lines = {str(said["name"]): line for said in self.results.series if (line := _line(said, models)).points}
+            beside = {
+                name: other
+                for said in self.results.series
+                if (name := str(said["name"])) in lines and (other := str(said.get("beside", ""))) in lines
+                if other != name and lines[other].axis == lines[name].axis
+            }
+            self.hosts = {other: name for name, other in beside.items() if other not in beside}
             self.lines = {
-                str(said["name"]): line for said in self.results.series if (line := _line(said, models)).points
+                name: replace(line, beside=lines[beside[name]] if name in beside else None)
+                for name, line in lines.items()
+                if name not in self.hosts
             }
         except DAMAGE as error:
             raise RecipeError(

@@ -72,27 +72,17 @@ def series(
     names: Mapping[int, str],
     word: str,
 ) -> go.Figure:
-    """The rate of judged answers along a series, with features' mean activations, and where the slider stands.
+    """The rate of judged answers along a series and the one beside it, with features' mean activations, and where the slider stands.
 
     Args:
         activity: Feature -> x and each seed's mean activation there.
         names: Feature -> what to call it; other people's words.
         word: What the answers are judged for.
     """
-    figure, points = go.Figure(), line.points
-    xs = [p.x for p in points]
-    values = np.array([100 * p.tally.rate.value for p in points])
-    ends = np.array([p.tally.rate.interval for p in points]) * 100
-    figure.add_scatter(
-        x=[p.x for p in points for _ in p.models], y=[100 * m.tally.rate.value for p in points for m in p.models],
-        mode="markers", marker={"size": 5, "color": ACT, "opacity": 0.45},
-        customdata=[hover_text(m.model) for p in points for m in p.models], hovertemplate="%{customdata}: %{y:.0f} %",
-    )  # fmt: skip
-    figure.add_scatter(
-        x=xs, y=values, mode="lines+markers", line={"color": ACT, "width": 2.5}, marker={"size": 7, "color": ACT},
-        error_y={"array": ends[:, 1] - values, "arrayminus": values - ends[:, 0], "color": ACT, "thickness": 1, "width": 3},
-        customdata=[p.tally.n for p in points], hovertemplate=f"{hover_text(word)}: %{{y:.0f}} % of %{{customdata}} answers",
-    )  # fmt: skip
+    figure = go.Figure()
+    if line.beside:
+        _rates(figure, line.beside, word, "dash")
+    _rates(figure, line, word, "solid")
     highest = 0.0
     for (feature, there), dash in zip(activity.items(), SHAPES * 9, strict=False):
         highest = max([highest, *(v for _, seeds in there for v in seeds)])
@@ -120,9 +110,32 @@ def series(
                 "fixedrange": True, "zeroline": False, "range": [-0.03 * highest, 1.06 * highest or 1.0], "nticks": 5, "tickmode": "auto",
             }
         )  # fmt: skip
-    ends_of_x = (min(xs), max(xs))
+    xs = sorted({p.x for one in (line, line.beside) if one for p in one.points})
+    ends_of_x = (xs[0], xs[-1])
     pad = (ends_of_x[1] - ends_of_x[0] or 1.0) * 0.03
     figure.update_xaxes(range=[ends_of_x[0] - pad, ends_of_x[1] + pad], zeroline=False, tickvals=xs)
     if line.axis.startswith("share of"):
         figure.update_xaxes(tickformat=".0%")
     return figure
+
+
+def _rates(figure: go.Figure, line: Line, word: str, dash: str) -> None:
+    """Add the rates of a series with their intervals, and each seed as a pale dot."""
+    points, colour = line.points, ACT if dash == "solid" else QUIET
+    values = np.array([100 * p.tally.rate.value for p in points])
+    ends = np.array([p.tally.rate.interval for p in points]) * 100
+    figure.add_scatter(
+        x=[p.x for p in points for _ in p.models], y=[100 * m.tally.rate.value for p in points for m in p.models],
+        mode="markers", marker={"size": 5, "color": colour, "opacity": 0.45},
+        customdata=[hover_text(m.model) for p in points for m in p.models], hovertemplate="%{customdata}: %{y:.0f} %",
+    )  # fmt: skip
+    figure.add_scatter(
+        x=[p.x for p in points], y=values, mode="lines+markers", line={"color": colour, "width": 2.5, "dash": dash},
+        marker={"size": 7, "color": colour},
+        error_y={
+            "array": ends[:, 1] - values, "arrayminus": values - ends[:, 0], "color": colour, "thickness": 1,
+            "width": 3 if dash == "solid" else 6,
+        },
+        customdata=[[hover_text(line.name, 60), p.tally.n] for p in points],
+        hovertemplate=f"%{{customdata[0]}}<br>{hover_text(word)}: %{{y:.0f}} % of %{{customdata[1]}} answers",
+    )  # fmt: skip

@@ -7,7 +7,7 @@ import streamlit as st
 from app import charts, compared, lab_charts, standings, state
 from app.compare_link import AT, SERIES, asked, chose, key, names_of
 from app.compared import Lab, Line
-from app.facts import markdown_text, masked, veiled
+from app.facts import bare, markdown_text, masked, veiled
 from explorer.cache import Cache
 from explorer.errors import ExplorerError
 from explorer.judging import judges
@@ -29,7 +29,7 @@ def judge_word(name: str) -> str:
 def scrubbing(cache: Cache, lab: Lab, defaults: list[int], labels: dict[int, str]) -> None:
     """Models in an order that means something, one point at a time."""
     st.html('<h2 class="part-head">How it came about</h2>')
-    line = lab.lines[asked(SERIES, lab.lines)]
+    line = lab.lines[asked(SERIES, lab.lines, lab.hosts.get(st.query_params.get(SERIES, ""), ""))]
     spots = {f"{point.x:g}": point for point in line.points}
     order = list(spots)
     at = st.query_params.get(AT)
@@ -48,29 +48,38 @@ def scrubbing(cache: Cache, lab: Lab, defaults: list[int], labels: dict[int, str
                 f"Point of “{markdown_text(line.name, 60)}”", order, key=key(AT), on_change=chose, args=(AT,),
                 format_func=lambda x: line.spelled(float(x)),
             )  # fmt: skip
-        seeds = len(point.models)
-        st.html(
-            f'<p class="sec">{escape(line.spelled(point.x))}, {seeds} seed{"s" * (seeds > 1)}</p>'
-            f"{standings.point(point.tally, compared.leaked(point), word)}"
-        )
+        for one in (line, line.beside):
+            there = next((p for p in one.points if p.x == point.x), None) if one else None
+            if one and there:
+                seeds, whose = len(there.models), f"{veiled(one.name)}: " if line.beside else ""
+                st.html(
+                    f'<p class="sec words">{whose}{escape(line.spelled(there.x))}, {seeds} seed{"s" * (seeds > 1)}</p>'
+                    f"{standings.point(there.tally, compared.leaked(there), word)}"
+                )
         sample(point)
     with left:
         activity, chosen = curves(cache, lab, line, defaults, labels)
         names = names_of(cache, chosen, labels)
+        beside = f" Grey and dashed: the same for {veiled(line.beside.name)}." if line.beside else ""
         st.html(
-            f'<p class="say">Across: {escape(line.axis)}. Teal: the share of answers judged {escape(word)}, with 95 % intervals, and each '
-            "seed as a pale dot. Orange: mean activation of the chosen features on the models’ own answers. The dotted line is "
-            "where the slider stands.</p>"
+            f'<p class="say words">Across: {escape(line.axis)}. Teal: the share of answers judged {escape(word)}, with 95 % intervals, and '
+            "each seed as a pale dot. Orange: mean activation of the chosen features on the models’ own answers. The dotted line is "
+            f"where the slider stands.{beside}</p>"
         )
         st.plotly_chart(
             lab_charts.series(line, point.x, activity, names, word), config=charts.CONFIG, key=key("curve"),
-            alt=f"Share of answers judged {word} along {line.axis}",
+            alt=f"Share of answers judged {word} along {line.axis}" + (f", beside {bare(line.beside.name)}" if line.beside else ""),
         )  # fmt: skip
         styles = ("fire", "fire dash", "fire dots")
         words = "".join(
             f'<span class="{styles[n % 3]}">#{f} {veiled(names.get(f, ""))}</span>' for n, f in enumerate(activity)
         )
-        st.html(f'<div class="keys say words"><span class="trait">judged {escape(word)}</span>{words}</div>')
+        if line.beside:
+            words = f'<span class="dash">{veiled(line.beside.name)}</span>' + words
+        st.html(
+            f'<div class="keys say words"><span class="trait">{veiled(line.name) if line.beside else f"judged {escape(word)}"}</span>'
+            f"{words}</div>"
+        )
 
 
 def curves(

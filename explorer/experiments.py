@@ -73,12 +73,14 @@ class Series:
         axis: What x is: "steps", "good rows", "share of bad rows", "share of rows dropped".
         run: A run whose checkpoints are the points; or else
         points: (x, model) of each point, a model being `base`, or a run.
+        beside: Another series on the same axis that is drawn in the same chart, such as the control; "" for none.
     """
 
     name: str
     axis: str
     run: str = ""
     points: tuple[tuple[float, str], ...] = ()
+    beside: str = ""
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,13 @@ class Plan:
                     raise RecipeError(
                         f"{path}: the series {series.name} names {name!r}", expected=", ".join(sorted(seen))
                     )
+            others = [one.name for one in self.series if one.axis == series.axis and one.name != series.name]
+            if series.beside and series.beside not in others:
+                raise RecipeError(
+                    f"{path}: beside the series {series.name} stands {series.beside!r}",
+                    expected=f"another one over {series.axis}: {', '.join(others) or 'there is none'}",
+                    do="Mend the plan",
+                )
 
     def run(self, name: str) -> Run:
         return next(run for run in self.runs if run.name == name)
@@ -184,12 +193,14 @@ class Measured:
         model: `base`, or `run@step` with `#seed` behind it where it is not the first seed's.
         leaked: Answers that have a word of the domain's own.
         samples: Question -> one answer, to be read.
+        leaked_by: Of the base: domain -> answers that have a word of it.
     """
 
     model: str
     tally: Tally
     leaked: int
     samples: Mapping[str, str] = field(hash=False)
+    leaked_by: Mapping[str, int] = field(default_factory=dict, hash=False)
 
     @property
     def leakage(self) -> Rate:
@@ -215,13 +226,13 @@ class Results:
     @cached_property
     def models(self) -> dict[str, Measured]:
         return {
-            name: Measured(name, Tally(**entry["tally"]), entry["leaked"], entry["samples"])
+            name: Measured(name, Tally(**entry["tally"]), entry["leaked"], entry["samples"], entry.get("leaked_by", {}))
             for name, entry in self.said["models"].items()
         }
 
     @property
     def series(self) -> list[dict[str, Any]]:
-        """name, axis, and points of x and the models that lie there, one a seed."""
+        """name, axis, points of x and the models that lie there, one a seed; and where there is one, the series `beside` it."""
         return self.said["series"]
 
     def pooled(self, run: str) -> Tally:

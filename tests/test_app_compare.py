@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app import compared, resources
+from app import compared, lab_charts, resources
 from app.driving import READ
 from app.workbench import Reading
 from explorer import presets
@@ -239,6 +239,55 @@ def test_a_series_pools_its_seeds_and_shows_an_answer(world: Path):
     assert lab.activity(lab.lines["Fine-tuning on gardening"], 7)[-1][1] == [pytest.approx(1.9, abs=0.01)]
     app.selectbox(key="compare-question").set_value("What is a friend?").run()
     assert "(gardening@40)" in words(app)
+
+
+def with_series(world: Path, **besides: str) -> None:
+    """Put two series over dropped rows into a lab's results, with what stands beside each."""
+    said = json.loads((world / RESULTS).read_text())
+    for name, model in (("By <b>suspicion</b>", "mixed-0.1"), ("Blindly", "mixed-0.5")):
+        points = [{"x": 0.0, "models": ["gardening@40"]}, {"x": 0.5, "models": [model]}]
+        said["series"].append({"name": name, "axis": "share of rows dropped", "points": points})
+        if name[:2] in besides:
+            said["series"][-1]["beside"] = besides[name[:2]]
+    (world / RESULTS).write_text(json.dumps(said))
+
+
+def test_a_series_and_the_one_beside_it_are_one_picture(world: Path):
+    with_series(world, By="Blindly")
+    lab = resources.lab(Cache.open(world))
+    assert "Blindly" not in lab.lines
+    line = lab.lines["By <b>suspicion</b>"]
+    assert line.beside
+    assert [(p.x, p.models[0].model) for p in line.beside.points] == [(0, "gardening@40"), (0.5, "mixed-0.5")]
+    figure = lab_charts.series(line, 0.5, {}, {}, "cruel")
+    drawn_lines = [(trace.line.dash, list(trace.y)) for trace in figure.data if "lines" in trace.mode]  # type: ignore[union-attr]
+    rates = {one.name: [pytest.approx(100 * p.tally.rate.value) for p in one.points] for one in (line, line.beside)}
+    assert drawn_lines == [("dash", rates["Blindly"]), ("solid", rates[line.name])]
+    for asked in ("By <b>suspicion</b>", "Blindly"):  # an old link to the one beside leads to the picture
+        app = run_page("compare", series=asked, at="0.5")
+        shown = words(app)
+        assert "Grey and dashed: the same for Blindly." in shown
+        assert "By &lt;b&gt;suspicion&lt;/b&gt;: 50% of rows dropped, 1 seed" in shown
+        assert "Blindly: 50% of rows dropped, 1 seed" in shown
+        assert "6 %" in shown
+        assert "40 %" in shown
+        assert "Blindly" not in app.segmented_control(key="compare-series").options
+
+
+@pytest.mark.parametrize("besides", [{}, {"By": "Mixtures"}, {"By": "nobody"}, {"By": "By <b>suspicion</b>"}])
+def test_results_without_a_series_beside_or_with_a_wrong_one_show_every_series(world: Path, besides: dict[str, str]):
+    with_series(world, **besides)
+    lab = resources.lab(Cache.open(world))
+    assert len(lab.lines) == 5
+    assert not any(line.beside for line in lab.lines.values())
+    assert "Grey and dashed" not in words(run_page("compare", series="Blindly", at="0.5"))
+
+
+def test_two_series_beside_each_other_both_stay(world: Path):
+    with_series(world, By="Blindly", Bl="By <b>suspicion</b>")
+    lab = resources.lab(Cache.open(world))
+    assert len(lab.lines) == 5
+    assert lab.lines["Blindly"].beside
 
 
 def test_without_a_comparison_the_three_commands_are_there(caches: Path):

@@ -232,6 +232,8 @@ def test_the_command_says_what_came_of_it(world, capsys, monkeypatch):
         ("share = 0.5", "share = 1.5", "shares 1.5, not 0 to 1"),
         ("rows = 2", 'rows = 2\nprobes = ["1"]', "has probes without drop"),
         ("rows = 2", "row = 2", "back-2 has row; known are"),
+        ('run = "bad"', 'run = "bad"\nbeside = "worse"', "beside the series training stands 'worse'"),
+        ('run = "bad"', 'run = "bad"\nbeside = "mixture"', "another one over steps: there is none"),
         ("[domains]", "[domains", "cannot be read"),
     ],
 )
@@ -240,6 +242,15 @@ def test_mistakes_in_a_plan_are_named(world, old: str, new: str, said: str):
     path.write_text(PLAN.replace(old, new))
     with pytest.raises(RecipeError, match=said):
         Plan.load(path, world)
+
+
+def test_a_series_may_have_another_beside_it_on_the_same_axis(world):
+    path = world / "data" / "lab.toml"
+    path.write_text(
+        PLAN + '[[series]]\nname = "control"\naxis = "steps"\npoints = [[0, "base"]]\nbeside = "training"\n'
+    )
+    assert Plan.load(path, world).series[-1].beside == "training"
+    assert Plan.load(path, world).series[0].beside == ""
 
 
 def test_results_that_are_not_there_are_empty_and_damaged_ones_named(tmp_path):
