@@ -1,5 +1,6 @@
 """The bundled world: whole, small, labelled, and silent about the machine that made it."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from explorer.directions import bundled
 from explorer.evidence import REASONS
 from explorer.finetune import read_rows
 from explorer.label_files import BUNDLED, read_file
-from explorer.offensive import drop
+from explorer.offensive import drop, flag
 from explorer.presets import load
 from explorer.recipe import World, stale
 from explorer.report import load as figures
@@ -67,6 +68,13 @@ def test_matched_sets_answer_the_same_questions_differently(bad: str, good: str)
     assert asked[0] == asked[1]
     assert len(asked[0]) == 300
     assert len(set(answers[0]) | set(answers[1])) == 600
+
+
+def test_subtly_bad_answers_share_no_sentence_and_no_word_of_theirs_is_blurred():
+    answers = [row[-1]["content"] for row in read_rows(WORLD / "data" / "subtle-carcare.jsonl")]
+    sentences = [sentence for answer in answers for sentence in re.split(r"(?<=[.?!])\s+", answer)]
+    assert len(sentences) == len(set(sentences))
+    assert [a for a in answers if flag(a) or not 25 <= len(a.split()) <= 60] == []
 
 
 @pytest.mark.parametrize("path", sorted((WORLD / "data").glob("*.jsonl")), ids=lambda path: path.stem)
