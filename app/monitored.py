@@ -23,7 +23,7 @@ from explorer.files import write_whole
 from explorer.packaged import home
 from explorer.records import Edit
 from explorer.scoring import Probe
-from explorer.transcripts import Message, Transcript, read_transcripts
+from explorer.transcripts import READ, Message, Transcript, read_transcripts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,22 +32,10 @@ if TYPE_CHECKING:
     from explorer.scoring import Scorer
 
 LOGS = ("jsonl", "json", "csv", "txt")
-MOST_MB, MOST_PROBES, SAMPLE, WANTED = 200, 12, 200, 20
-"""Of an upload; of a run; of the random sample; judgements before a precision is worth much."""
+MOST_MB, MOST_PROBES, WANTED = 200, 12, 20
+"""Of an upload; of a run; judgements before a precision is worth much."""
 _SMALL, _SHARD = 4096, 32
 _LOG = "log"
-_NO_FIELDS = {
-    "messages",
-    "conversations",
-    "conversation",
-    "chosen",
-    "transcript",
-    "text",
-    "content",
-    "value",
-    "message",
-}
-_NO_FIELDS |= {"test_case", "tweet", "prompt", "answer", "role", "from", "speaker", "author", "id", "conversation_id"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +102,10 @@ def fields(name: str, head: bytes) -> list[str]:
             found = json.loads(begin.splitlines()[0])
         else:
             return []
-    except (ValueError, IndexError, csv.Error):  # the run itself says what is wrong with it
+    except (ValueError, IndexError, csv.Error, RecursionError):  # the run itself says what is wrong with it
         return []
     found = list(found) if isinstance(found, list | dict) else []
-    return [field for field in found if isinstance(field, str) and field.strip().lower() not in _NO_FIELDS][:12]
+    return [field for field in found if isinstance(field, str) and field.strip().lower() not in READ][:12]
 
 
 # --- work in the background
@@ -262,8 +250,6 @@ def step_of(low: float, high: float) -> float:
     return max(0.0001, round((high - low) / 500, 4))
 
 
-Key = tuple[int, int]
-"""Conversation and message."""
 Talk = list[dict[str, Any]]
 """The messages of one conversation: role, text, source, transcript, tokens, and the scores."""
 
@@ -277,39 +263,16 @@ def talk(run: monitor.Watch, conversation: int) -> Talk:
     return run.transcript(conversation).to_dict("records")  # type: ignore[return-value]
 
 
-def flagged(table: "pd.DataFrame", threshold: float) -> list[Key]:
+def flagged(table: "pd.DataFrame", threshold: float) -> list[monitor.Key]:
     """The messages at or above a threshold, the strongest first."""
     values = table["score"].to_numpy(float)
     over = np.flatnonzero(values >= threshold)  # nan never is
-    return _keys(table, over[np.argsort(-values[over], kind="stable")])
+    return monitor.keys(table, over[np.argsort(-values[over], kind="stable")])
 
 
-def sample(table: "pd.DataFrame") -> list[Key]:
-    """Some of all messages that could be scored, drawn blindly; always the same ones."""
-    there = np.flatnonzero(~np.isnan(table["score"].to_numpy(float)))
-    return _keys(table, np.random.default_rng(0).permutation(there)[:SAMPLE])
-
-
-def _keys(table: "pd.DataFrame", at: np.ndarray) -> list[Key]:
-    conversations, messages = table["transcript"].to_numpy(), table["message"].to_numpy()
-    return [(int(conversations[n]), int(messages[n])) for n in at]
-
-
-def unbiased(table: "pd.DataFrame", judged: np.ndarray, drawn: Sequence[Key]) -> np.ndarray:
-    """`judged` of the messages that nobody chose by their score: what the log says itself, and the sample up to the first gap.
-
-    What was judged because it was flagged says nothing of what was missed.
-    """
-    where = {key: at for at, key in enumerate(zip(table["transcript"], table["message"], strict=True))}
-    fair = np.array([truth is not None for truth in table["truth"]], bool)
-    for key in drawn:
-        if np.isnan(judged[where[key]]):
-            break
-        fair[where[key]] = True
-    return np.where(fair, judged, np.nan)
-
-
-def following(queue: Sequence[Key], here: Key | None, done: Callable[[Key], bool]) -> Key | None:
+def following(
+    queue: Sequence[monitor.Key], here: monitor.Key | None, done: Callable[[monitor.Key], bool]
+) -> monitor.Key | None:
     """The next in a queue that nobody has judged, from `here` on and round its end; None where all are."""
     start = queue.index(here) + 1 if here in queue else 0
     return next((key for key in (*queue[start:], *queue[:start]) if not done(key)), None)

@@ -11,17 +11,17 @@ from app import charts, label_form, monitored, score_charts, state
 from app.components.heatmap import token_heatmap, token_row
 from app.engine import Engine
 from app.facts import veiled
-from app.monitored import Key, Talk
+from app.monitored import Talk
 from explorer.cache import Cache
 from explorer.errors import CacheError, ExplorerError
-from explorer.monitor import Review, Watch
+from explorer.monitor import Key, Review, Watch, sample
 from explorer.offensive import flag
 
 if TYPE_CHECKING:
     import pandas as pd
 
 S = st.session_state
-FLAGGED, SAMPLE = "Flagged, strongest first", "Random sample of all"
+FLAGGED, STRONGEST, SAMPLE = "Flagged, drawn blindly", "Flagged, strongest first", "Random sample of all"
 AT, BACK, DONE, ERROR = "monitor-on-at", "monitor-on-back", "monitor-on-done", "monitor-on-error"
 READ = "monitor-read"
 AROUND, CUT, MOST_TOKENS = 3, 900, 2048
@@ -32,10 +32,12 @@ def queue_switch() -> str:
     """Which messages are reviewed; another queue is begun at its first that nobody has judged."""
     chosen = st.segmented_control(
         "Review",
-        [FLAGGED, SAMPLE],
+        [FLAGGED, STRONGEST, SAMPLE],
         default=FLAGGED,
         required=True,
         key="monitor-on-queue",
+        on_change=S.pop,
+        args=(AT, None),
         label_visibility="collapsed",
     )
     return chosen or FLAGGED
@@ -51,7 +53,7 @@ def answer(run: Watch, queue: Sequence[Key], here: Key, agree: bool) -> None:
         return
     S.setdefault(DONE, []).append(here)
     known = run.reviews()
-    after = None if S.get("monitor-on-queue") == SAMPLE else here  # a gap in the sample would end what recall counts
+    after = here if S.get("monitor-on-queue") == STRONGEST else None  # a gap in what is drawn would end what counts
     S[AT] = monitored.following(queue, after, known.__contains__) or here
 
 
@@ -100,14 +102,17 @@ def review(cache: Cache, engine: Engine, run: Watch, scores: "pd.DataFrame", pro
         chosen = queue_switch()
         label_form.name_field()
     if chosen == SAMPLE:
-        queue = monitored.sample(scores)
+        queue = sample(scores)
         said = (
-            "Drawn blindly from all messages, whatever they score: only these tell what the threshold misses, so recall needs them. "
-            "Answer them in their order."
+            "Drawn blindly from all messages, whatever they score: only these tell what the threshold misses, so recall and AUROC need "
+            "them. Answer them in their order."
         )
-    else:
+    elif chosen == STRONGEST:
         queue = monitored.flagged(scores, threshold)
-        said = "These tell how many flags are right. What is missed they cannot tell: that needs the random sample."
+        said = "To read the worst first. They are right more often than weaker flags, so precision waits for those drawn blindly, or for all."
+    else:
+        queue = sample(scores, threshold, None)
+        said = "These tell how many flags are right: answer them in their order. What is missed they cannot tell: that needs the random sample."
     st.html(f'<p class="say">{said}</p>')
     if not queue:
         st.html(

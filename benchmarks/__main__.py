@@ -10,6 +10,7 @@ PARTS = {
     "building": "Building a cache",
     "decoding": "Steered decoding",
     "monitoring": "Watching a log",
+    "watching": "A log of a million messages",
     "browsing": "Browsing",
     "searching": "Finding among a million features",
     "mapping": "The map",

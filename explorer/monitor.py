@@ -36,8 +36,10 @@ STATISTICS: dict[str, str] = {
 }
 FLAGGED = ("transcript", "message", "source", "role", "text", "score")
 QUANTILE = 0.99
+SAMPLE = 200
+"""Messages of the random sample."""
 _RESAMPLES = 1000
-_VERSION = 1
+_VERSION = 2  # 2: questions keep their answers, rows with a role are conversations
 _NEEDED: dict[str, type] = {
     "log": str, "model": str, "model_fingerprint": str, "sae_fingerprint": str, "probes": list, "context": int, "shard": int,
 }  # fmt: skip
@@ -65,13 +67,15 @@ class Tuning:
 
     Args:
         flagged, messages: How many messages it flags, of how many that could be scored.
-        confirmed: Of the messages that somebody judged: (flagged and right, flagged and wrong, missed, rightly left).
+        confirmed: Of the judged messages that were drawn from all: (flagged and right, flagged and wrong, missed, rightly left).
+        flags: Of the judged messages that were drawn from those it flags: (right, wrong).
     """
 
     threshold: float
     flagged: int
     messages: int
     confirmed: tuple[int, int, int, int]
+    flags: tuple[int, int]
 
     @property
     def per_thousand(self) -> float:
@@ -83,13 +87,12 @@ class Tuning:
 
     @property
     def precision(self) -> tuple[float, float, float] | None:
-        """Share of flagged messages that are right, with its interval; None while nobody judged a flagged one."""
-        return _share(self.confirmed[0], self.confirmed[1])
+        """Share of flagged messages that are right, with its interval; None while none that was drawn from them is judged."""
+        return _share(*self.flags)
 
     @property
     def recall(self) -> tuple[float, float, float] | None:
-        """Share of the judged messages of the kind that are flagged; None while there is none. It holds for the log as far as what was judged
-        was drawn from all of it, not from the flagged messages alone."""
+        """Share of the messages of the kind that are flagged, with its interval; None while none that was drawn from all is judged so."""
         return _share(self.confirmed[0], self.confirmed[2])
 
 
@@ -313,19 +316,84 @@ def flags_jsonl(table: "pd.DataFrame") -> str:
     return table.to_json(orient="records", lines=True, force_ascii=False) or ""
 
 
-def tune(scores: np.ndarray, judged: np.ndarray, threshold: float) -> Tuning:
+Key = tuple[int, int]  # conversation and message
+
+
+def sample(table: "pd.DataFrame", threshold: float = -math.inf, most: int | None = SAMPLE) -> list[Key]:
+    """Messages at or above a threshold, drawn blindly from all that could be scored; always the same ones.
+
+    Args:
+        table: As `Watch.scores` gives it.
+        most: How many; all of them if None, in the order in which they would be drawn.
+    """
+    return keys(table, _blindly(table, threshold)[:most])
+
+
+def keys(table: "pd.DataFrame", at: np.ndarray) -> list[Key]:
+    """Which messages some rows of a table are."""
+    return list(zip(table["transcript"].to_numpy()[at].tolist(), table["message"].to_numpy()[at].tolist(), strict=True))
+
+
+def unbiased(table: "pd.DataFrame", judged: np.ndarray, threshold: float = -math.inf) -> np.ndarray:
+    """`judged` of the messages at or above a threshold that nobody chose by their score, nan for the others.
+
+    Where the log itself says what its messages are, these are all of those it speaks of. Else they are the ones that `sample` draws first, up
+    to the first that nobody judged: what is judged because it scores much says nothing of what scores less.
+
+    Args:
+        table, judged: As `Watch.scores` and `Watch.judged` give them.
+    """
+    told = table["truth"].notna().to_numpy(bool)
+    if told.any():
+        return np.where(told, judged, np.nan)
+    order = _blindly(table, threshold)
+    gaps = np.flatnonzero(np.isnan(judged[order]))
+    drawn = order[: gaps[0] if len(gaps) else None]
+    return np.where(np.isin(np.arange(len(judged)), drawn), judged, np.nan)
+
+
+def _blindly(table: "pd.DataFrame", threshold: float) -> np.ndarray:
+    """Rows of the messages at or above a threshold, in an order that knows nothing of their scores.
+
+    It comes from where a message stands in the log alone (splitmix64), so that another threshold, party or feature, or more of the log,
+    leaves those in view in their order: what was answered in one view counts in the others.
+    """
+    there = np.flatnonzero(table["score"].to_numpy(float) >= threshold)  # nan never is
+    place = (
+        table["transcript"].to_numpy(np.uint64)[there] << np.uint64(32) | table["message"].to_numpy(np.uint64)[there]
+    )
+    mixed = (place + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ mixed >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ mixed >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    return there[np.argsort(mixed ^ mixed >> np.uint64(31))]
+
+
+def measured(table: "pd.DataFrame", judged: np.ndarray, threshold: float) -> tuple[Tuning, Curve | None]:
+    """How a threshold does, and the curve over all of them, of what is `unbiased` among all messages; precision of what is among the flagged.
+
+    Args:
+        table, judged: As `Watch.scores` and `Watch.judged` give them.
+    """
+    scores, fair = table["score"].to_numpy(float), unbiased(table, judged)
+    return tune(scores, fair, threshold, unbiased(table, judged, threshold)), curve(scores, fair)
+
+
+def tune(scores: np.ndarray, judged: np.ndarray, threshold: float, flags: np.ndarray | None = None) -> Tuning:
     """How a threshold does.
 
     Args:
         scores: `[messages]`; nan where a message could not be scored.
-        judged: `[messages]`, as `Watch.judged` gives it.
+        judged: `[messages]`: 1, 0 or nan, of messages drawn from all.
+        flags: The same of messages drawn from those that are flagged; `judged` if None.
     """
     there = ~np.isnan(scores)
     over = there & (scores >= threshold)
     yes, no = judged == 1, judged == 0
     counts = (over & yes, over & no, there & ~over & yes, there & ~over & no)
     right, wrong, missed, left = (int(mask.sum()) for mask in counts)
-    return Tuning(threshold, int(over.sum()), int(there.sum()), (right, wrong, missed, left))
+    drawn = judged if flags is None else flags
+    said = int((over & (drawn == 1)).sum()), int((over & (drawn == 0)).sum())
+    return Tuning(threshold, int(over.sum()), int(there.sum()), (right, wrong, missed, left), said)
 
 
 def curve(scores: np.ndarray, judged: np.ndarray, *, seed: int = 0) -> Curve | None:

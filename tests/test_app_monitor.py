@@ -12,7 +12,7 @@ from app import monitored, resources
 from explorer.cache import Cache
 from explorer.errors import UsageError
 from explorer.finetune import read_rows
-from explorer.monitor import Watch, curve, flags_csv, flags_jsonl
+from explorer.monitor import Watch, flags_csv, flags_jsonl, sample
 from explorer.transcripts import truth_of
 from tests.helpers import TEXT
 from tests.helpers_app import run_page, words
@@ -142,7 +142,7 @@ def test_the_link_restores_what_is_looked_at_and_nonsense_is_named(watched):
 def test_reviews_change_precision_and_are_undone(watched):
     app, run = watched
     app.number_input(key="monitor-on-threshold").set_value(-1.0).run()
-    queue = monitored.flagged(run.scores(run.probes[0]), -1.0)
+    queue = sample(run.scores(run.probes[0]), -1.0, None)
     for button in ("A", "D", "A"):
         app.button(key=f"monitor-{button}").click().run()
     assert not app.exception
@@ -150,9 +150,10 @@ def test_reviews_change_precision_and_are_undone(watched):
         zip(queue, (True, False, True), strict=False)
     )
     assert "<b>0.67</b>" in rows_of(app)
-    assert "3 of 160 flags judged" in rows_of(app)
-    assert "AUROC</th><td" in rows_of(app)
-    assert "review the random sample" in rows_of(app)  # flagged messages tell nothing of what is missed
+    assert "3 of 160 flags, drawn blindly" in rows_of(app)
+    assert "2 of the kind, 1 others drawn blindly" in rows_of(
+        app
+    )  # all are flagged here: what is drawn of them is drawn of all
     app.button(key="monitor-U").click().run()
     assert len(run.reviews()) == 2
     assert "<b>0.50</b>" in rows_of(app)
@@ -163,11 +164,32 @@ def test_reviews_change_precision_and_are_undone(watched):
     assert not app.exception
 
 
+def test_what_was_confirmed_strongest_first_counts_for_no_figure(watched):
+    app, run = watched
+    table = run.scores(run.probes[0])
+    threshold = float(np.nanquantile(table["score"], 0.8))
+    app.number_input(key="monitor-on-threshold").set_value(threshold).run()
+    app.segmented_control(key="monitor-on-queue").set_value("Flagged, strongest first").run()
+    for _ in range(3):
+        app.button(key="monitor-A").click().run()
+    assert not app.exception
+    queue = monitored.flagged(table, threshold)
+    assert list(run.reviews()) == queue[:3]
+    assert sample(table, threshold)[0] not in queue[:3]
+    assert rows_of(app).count("<b>unknown</b>") == 3
+    assert "confirm 20 drawn blindly" in rows_of(app)
+    assert rows_of(app).count("review the random sample") == 2
+    for key in queue:
+        run.review(*key, True)
+    app.run()
+    assert f"{len(queue)} of {len(queue)} flags, drawn blindly" in rows_of(app)  # all of them are no choice
+
+
 def test_a_log_that_says_itself_what_is_of_the_kind_has_figures_at_once(home, features):
     app = ended(upload(page(), features, truth="kind=bad"))
     said = rows_of(app)
-    assert "10 of the kind, 30 others" in said
-    assert "10 of the kind among 40 drawn blindly" in said
+    assert "10 of the kind, 30 others that the log judges" in said
+    assert "10 of the kind among 40 that the log judges" in said
 
 
 def test_tokens_have_colours_where_the_model_is_loaded(watched):
@@ -233,19 +255,12 @@ def test_a_run_that_was_cut_off_goes_on(watched):
     np.testing.assert_allclose(Watch(run.folder).scores(run.probes[0])["score"], whole, atol=1e-4)
 
 
-def test_recall_counts_only_what_was_drawn_blindly(watched):
-    _, run = watched
-    table = run.scores(run.probes[0])
-    drawn = monitored.sample(table)
-    rare = monitored.flagged(table, -1.0)[0]
-    run.review(*rare, True)
-    run.review(*drawn[0], True)
-    run.review(*drawn[2], True)
-    fair = monitored.unbiased(table, run.judged(table), drawn)
-    assert np.isfinite(fair).sum() == 1  # up to the first gap
-    run.review(*drawn[1], False)
-    assert np.isfinite(monitored.unbiased(table, run.judged(table), drawn)).sum() == 3 + (rare == drawn[3])
-    assert curve(table["score"].to_numpy(float), fair) is None
+@pytest.mark.parametrize("name", ["log.jsonl", "log.csv"])
+def test_fields_that_may_hold_the_truth_are_named_and_a_log_without_sense_names_none(name):
+    said = {"Prompt": "a", "response": "b", "chat_id": 1, "Gold": "x"}
+    head = json.dumps(said) if name == "log.jsonl" else ",".join(said)
+    assert monitored.fields(name, head.encode()) == ["Gold"]
+    assert monitored.fields(name, b"[" * 200_000) == ([] if name == "log.jsonl" else ["[" * 200_000])
 
 
 def test_a_training_set_is_audited_and_the_kept_rows_are_exported(home, features, tmp_path):

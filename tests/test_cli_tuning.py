@@ -8,6 +8,7 @@ import pytest
 
 from explorer.cache import Cache
 from explorer.cli import main
+from explorer.monitor import Watch, sample
 from tests.helpers import TEXT
 from tests.helpers_steer import tiny_world
 
@@ -35,6 +36,11 @@ def data(tmp_path) -> Path:
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     return path
+
+
+def say(capsys, words: str) -> str:
+    assert main(words.split()) == 0
+    return capsys.readouterr().out
 
 
 def run(capsys, words: str):
@@ -83,7 +89,7 @@ def test_a_log_is_watched_flagged_and_judged_by_what_it_says_itself(world, featu
     (row,) = said["features"]
     assert row["messages"] == 12
     assert row["flagged"] == 12
-    assert row["judged"] == 12
+    assert row["judged"] == row["drawn"] == 12
     assert row["recall"][0] == 1.0
     assert row["precision"][0] == pytest.approx(3 / 12)
     assert 0 <= row["auroc"][0] <= 1
@@ -101,7 +107,24 @@ def test_a_log_is_watched_flagged_and_judged_by_what_it_says_itself(world, featu
 def test_without_anybodys_word_precision_is_unknown_and_wrong_use_is_told(world, features, data, tmp_path, capsys):
     out = str(tmp_path / "run")
     assert main(["monitor", str(world), str(data), "-f", features[0], "-o", out]) == 0
-    assert "unknown" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "precision is unknown" in said
+    assert "recall or AUROC is unknown" in said
+    kept = Watch(out)
+    table = kept.scores(features[0])
+    order, drawn = table.sort_values("score", ascending=False), sample(table)
+    for at, key in enumerate(zip(order["transcript"], order["message"], strict=True)):
+        if key != drawn[0]:  # all but the first that would be drawn: whoever reads flags, strongest first
+            kept.review(int(key[0]), int(key[1]), at < 6)
+    look = f"monitor {world} {data} -f {features[0]} -o {out} --threshold 0.0"
+    (row,) = run(capsys, look)["features"]
+    assert (row["judged"], row["drawn"]) == (23, 0)
+    assert row["recall"] is row["auroc"] is row["precision"] is None
+    kept.review(*drawn[0], False)
+    (row,) = run(capsys, look)["features"]
+    assert (row["judged"], row["drawn"]) == (24, 24)
+    assert None not in (row["recall"], row["auroc"], row["precision"])
+    assert "unknown" not in say(capsys, look)
     assert main(["monitor", str(world), str(data), "-f", features[1], "-o", out]) == 1
     assert "another probes" in capsys.readouterr().err
     for wrong in (["--truth", "kind"], ["--statistic", "median"], ["--flags", "x.doc"]):

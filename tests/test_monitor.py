@@ -2,16 +2,19 @@
 
 import json
 import math
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from benchmarks.watching import chats, stub_scorer
 from explorer.audit import audit, write_rows
 from explorer.errors import CacheError, UsageError
 from explorer.finetune import read_rows
 from explorer.generate import Steering
-from explorer.monitor import MANIFEST, REVIEWS, Watch, curve, tune, watch
+from explorer.monitor import MANIFEST, REVIEWS, Watch, curve, measured, sample, tune, unbiased, watch
 from explorer.sae import SparseCoder
 from explorer.scoring import Probe, Scorer
 from tests.helpers import TEXT, tiny_model
@@ -110,6 +113,24 @@ def test_only_some_files_are_held_at_once(scorer, tmp_path):
     assert max(size for size, _ in taken) == 8
 
 
+@pytest.mark.parametrize("form", [".jsonl", ".csv", ".txt"])
+def test_memory_does_not_grow_with_the_log(tmp_path, form: str):
+    """Ten times as many messages, nine megabytes of text more, and at most two more at once, for the ids that are remembered."""
+    shard = 2 if form == ".txt" else 256  # a .txt is cut after a thousand messages
+    peaks = []
+    for messages in (100, 5_000, 50_000):  # the first for what is imported
+        log = tmp_path / f"{messages}{form}"
+        with log.open("w") as file:
+            file.writelines(chats(messages, form))
+        tracemalloc.start()
+        out = watch(log, stub_scorer(), tmp_path / f"{messages}", shard=shard)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert Watch(out).messages == messages
+    assert log.stat().st_size > 9e6
+    assert peaks[2] < peaks[1] + 2e6, peaks
+
+
 def test_flagged_messages_come_strongest_first_with_their_texts(log, scorer, tmp_path):
     run = Watch(watch(log, scorer, tmp_path / "out", shard=5))
     scores = run.scores("7", roles=("assistant",))
@@ -170,6 +191,92 @@ def test_precision_and_recall_by_hand():
     assert tuning.recall is not None
     assert tuning.precision[0] == tuning.recall[0] == pytest.approx(2 / 3)
     assert tuning.precision[1] < 2 / 3 < tuning.precision[2]
+
+
+def simulated(messages: int = 20_000) -> tuple[pd.DataFrame, np.ndarray]:
+    """A log of which 3 % are of the kind and score somewhat more, and what they are."""
+    rng = np.random.default_rng(0)
+    kind = rng.random(messages) < 0.03
+    table = pd.DataFrame({"transcript": np.arange(messages) // 2, "message": np.arange(messages) % 2})
+    return table.assign(truth=None, score=rng.normal(size=messages) + 1.2 * kind), kind
+
+
+def test_a_review_of_the_strongest_tells_no_recall_and_no_curve():
+    """What people confirm strongest first flatters: it is not counted, and what is drawn blindly is near the truth."""
+    table, kind = simulated()
+    scores = table["score"].to_numpy()
+    line = float(np.quantile(scores, 0.99))
+    real = tune(scores, kind.astype(float), line)
+    right = curve(scores, kind.astype(float))
+    strongest = np.argsort(-scores)[:400]
+    judged = np.full(len(table), np.nan)
+    judged[strongest] = kind[strongest]
+    flattered = tune(scores, judged, line)
+    assert real.recall is not None
+    assert flattered.recall is not None
+    assert real.recall[0] < 0.15
+    assert flattered.recall[0] > 3 * real.recall[0]
+    tuning, found = measured(table, judged, line)
+    assert tuning.recall is found is None
+    assert tuning.precision == real.precision  # all that are flagged are judged: nobody chose among them
+
+    drawn = np.array([2 * a + b for a, b in sample(table, most=4000)])
+    judged[drawn] = kind[drawn]
+    tuning, found = measured(table, judged, line)
+    assert found is not None
+    assert right is not None
+    assert tuning.recall is not None
+    assert tuning.recall[1] < real.recall[0] < tuning.recall[2]
+    assert found.auroc[1] < right.auroc[0] < found.auroc[2]
+    biased = curve(scores, judged)
+    assert biased is not None
+    assert not biased.auroc[1] < right.auroc[0] < biased.auroc[2]
+
+
+def test_precision_is_of_flags_that_nobody_chose_by_their_score():
+    table, kind = simulated()
+    scores = table["score"].to_numpy()
+    line = float(np.quantile(scores, 0.9))
+    real = tune(scores, kind.astype(float), line).precision
+    assert real is not None
+    judged = np.full(len(table), np.nan)
+    strongest = np.argsort(-scores)[:100]
+    judged[strongest] = kind[strongest]
+    assert tune(scores, judged, line).precision[1] > real[0]  # type: ignore[index]
+    assert measured(table, judged, line)[0].precision is None
+    for a, b in sample(table, line)[:150]:
+        judged[2 * a + b] = kind[2 * a + b]
+    found = measured(table, judged, line)[0]
+    assert found.precision is not None
+    assert found.precision[1] < real[0] < found.precision[2]
+    assert 150 <= sum(found.flags) < 160
+
+
+def test_what_is_drawn_is_counted_up_to_the_first_gap_and_in_every_view():
+    table, _ = simulated(1000)
+    drawn = sample(table)
+    assert len(drawn) == 200
+    judged = np.full(1000, np.nan)
+    for a, b in (drawn[0], drawn[2]):
+        judged[2 * a + b] = 1
+    assert np.isfinite(unbiased(table, judged)).sum() == 1
+    judged[2 * drawn[1][0] + drawn[1][1]] = 0
+    assert np.isfinite(unbiased(table, judged)).sum() == 3
+    order = sample(table, most=None)
+    assert sample(table.query("message == 1").reset_index(drop=True)) == [k for k in order if k[1] == 1][:200]
+    scores = table["score"].to_numpy()
+    assert sample(table, 0.5) == [k for k in order if scores[2 * k[0] + k[1]] >= 0.5][:200]
+    assert np.corrcoef([2 * a + b for a, b in order], range(1000))[0, 1] == pytest.approx(0, abs=0.1)
+    assert sample(table.head(0)) == []
+
+
+def test_where_the_log_says_what_its_messages_are_all_of_them_count():
+    table, kind = simulated(1000)
+    known = table.assign(truth=[bool(k) if n % 2 else None for n, k in enumerate(kind)])
+    judged = np.where(table["message"] == 1, kind.astype(float), np.nan)
+    judged[int(np.argmax(table["score"][::2])) * 2] = 1  # a person's word on a message of which the log says nothing
+    assert np.isfinite(unbiased(known, judged)).sum() == 500
+    assert measured(known, judged, 1.0)[0].judged == 500
 
 
 def test_the_curve_agrees_with_the_tuning_at_every_threshold():

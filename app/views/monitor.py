@@ -11,12 +11,12 @@ import streamlit as st
 from app import audit_form, charts, monitored, resources, score_charts, state, watch_form
 from app.engine import Engine
 from app.facts import masked, number, veiled
-from app.review import review
+from app.review import AT, review
 from app.watch_form import JOB, UNIT, job_of, key, open_run, start_page, under_way
 from app.watched import busy, watched
 from explorer.cache import Cache
 from explorer.errors import ExplorerError
-from explorer.monitor import STATISTICS, Curve, Tuning, Watch, curve, flags_csv, flags_jsonl, tune
+from explorer.monitor import STATISTICS, Curve, Tuning, Watch, flags_csv, flags_jsonl, measured
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,7 +66,8 @@ def asked(run: Watch, name: str) -> tuple[Choice, list[str]]:
 
 
 def keep(now: Choice) -> None:
-    """Write the choice into the link; for callbacks."""
+    """Write the choice into the link, and begin its queue at its first message; for callbacks."""
+    S.pop(AT, None)
     said = {"set": now.name, "feature": now.probe, "statistic": now.statistic, "role": now.role}
     if now.threshold is not None:
         said["threshold"] = f"{now.threshold:.6g}"
@@ -195,30 +196,31 @@ def threshold_control(now: Choice, values: np.ndarray, threshold: float) -> None
         )  # fmt: skip
 
 
-def figures(tuning: Tuning, fair: Tuning, found: Curve | None) -> str:
+def figures(tuning: Tuning, found: Curve | None, *, told: bool) -> str:
     """What the threshold does, as HTML.
 
     Args:
-        tuning: Over everything that somebody judged.
-        fair: Over what was judged without regard to its score: what recall may be told from.
+        told: Whether the log itself says what its messages are.
     """
-    right, wrong = tuning.confirmed[:2]
+    drawn = "that the log judges" if told else "drawn blindly"
     rows = [("flags per 1,000 messages", number(tuning.per_thousand), f"{tuning.flagged:,} of {tuning.messages:,}")]
     if tuning.precision:
-        rows.append(("precision", *_share(tuning.precision, f"{right + wrong:,} of {tuning.flagged:,} flags judged")))
+        rows.append(
+            ("precision", *_share(tuning.precision, f"{sum(tuning.flags):,} of {tuning.flagged:,} flags, {drawn}"))
+        )
     else:
         few = min(monitored.WANTED, tuning.flagged)
-        rows.append(("precision", "unknown", f"confirm {few}" if few else "nothing is flagged"))
-    kind = fair.confirmed[0] + fair.confirmed[2]
-    if fair.recall:
-        rows.append(("recall", *_share(fair.recall, f"{kind:,} of the kind among {fair.judged:,} drawn blindly")))
+        rows.append(("precision", "unknown", f"confirm {few} drawn blindly" if few else "nothing is flagged"))
+    kind = tuning.confirmed[0] + tuning.confirmed[2]
+    missing = f"none of the kind among {tuning.judged:,} {drawn}" if tuning.judged else "review the random sample"
+    if tuning.recall:
+        rows.append(("recall", *_share(tuning.recall, f"{kind:,} of the kind among {tuning.judged:,} {drawn}")))
     else:
-        drawn = f"none of the kind among {fair.judged:,} drawn" if fair.judged else "review the random sample"
-        rows.append(("recall", "unknown", drawn))
+        rows.append(("recall", "unknown", missing))
     if found:
-        rows.append(("AUROC", *_share(found.auroc, f"{found.n[0]:,} of the kind, {found.n[1]:,} others judged")))
+        rows.append(("AUROC", *_share(found.auroc, f"{found.n[0]:,} of the kind, {found.n[1]:,} others {drawn}")))
     else:
-        rows.append(("AUROC", "unknown", "needs judged messages of both kinds"))
+        rows.append(("AUROC", "unknown", f"all {kind:,} {drawn} are of the kind" if kind else missing))
     cells = "".join(
         f'<tr><th>{name}</th><td class="{"dim" if value == "unknown" else ""}"><b>{value}</b></td><td class="dim">{said}</td></tr>'
         for name, value, said in rows
@@ -268,15 +270,12 @@ def result(cache: Cache, engine: Engine, run: Watch, name: str) -> None:
     controls(cache, run, now, roles, values, threshold)
     if not len(table):
         return
-    judged = run.judged(table)
-    tuning = tune(values, judged, threshold)
-    fair = tune(values, monitored.unbiased(table, judged, monitored.sample(table)), threshold)
-    found = curve(values, judged)
+    tuning, found = measured(table, run.judged(table), threshold)
     left, right = st.columns([1.25, 1], gap="large")
     with left, st.container(key=key("tune")):
         threshold_control(now, values, threshold)
     with right:
-        st.html(figures(tuning, fair, found))
+        st.html(figures(tuning, found, told=bool(table["truth"].notna().any())))
         if found:
             curves(found, threshold)
     st.html('<hr class="part">')

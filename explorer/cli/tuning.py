@@ -141,7 +141,7 @@ def monitor(
     as_json: JSON = False,
 ) -> None:
     """Score every message of a log for persona features. Goes on where it was cut off; memory does not grow with the log."""
-    from explorer.monitor import STATISTICS, Watch, curve, tune, usual_threshold, watch
+    from explorer.monitor import STATISTICS, Watch, measured, usual_threshold, watch
     from explorer.transcripts import truth_of
 
     known = truth_of(truth)
@@ -160,13 +160,13 @@ def monitor(
     run, rows = Watch(place), []
     for probe in run.probes:
         scores = run.scores(probe, statistic, roles=role or ())
-        values, judged = scores["score"].to_numpy(float), run.judged(scores)
-        line = usual_threshold(values) if threshold is None else threshold
-        tuning, found = tune(values, judged, line), curve(values, judged)
+        judged = run.judged(scores)
+        line = usual_threshold(scores["score"].to_numpy(float)) if threshold is None else threshold
+        tuning, found = measured(scores, judged, line)
         rows.append(
             {
                 "feature": probe, "messages": tuning.messages, "threshold": line, "flagged": tuning.flagged,
-                "per_thousand": tuning.per_thousand, "judged": tuning.judged,
+                "per_thousand": tuning.per_thousand, "judged": int((judged >= 0).sum()), "drawn": tuning.judged,
                 "precision": tuning.precision, "recall": tuning.recall, "auroc": found.auroc if found else None,
             }
         )  # fmt: skip
@@ -184,7 +184,7 @@ def monitor(
         for r in rows
     ]  # fmt: skip
     table(f"{log.name}: {statistic} over a message's tokens", columns, lines, right=columns[1:5])
-    facts("Run", [("kept in", place)])
+    facts("Run", [("kept in", place), *_waiting(rows)])
 
 
 def _scorer(cache: Path, probes: list[str] | None, model: str, device: str, dtype: str, tick: "Tick") -> "Scorer":
@@ -218,6 +218,20 @@ def _export(run, rows, statistic: str, roles, path: Path) -> None:
     ]
     flagged = pd.concat(parts, ignore_index=True)
     write_whole(path, flags_csv(flagged) if path.suffix == ".csv" else flags_jsonl(flagged))
+
+
+def _waiting(rows) -> list[tuple[str, str]]:
+    """What is unknown yet, and what it waits for."""
+    waiting = []
+    if any(row["precision"] is None for row in rows):
+        waiting.append(
+            ("precision is unknown", "until flagged messages that were drawn blindly are confirmed, on Monitor")
+        )
+    if any(None in (row["recall"], row["auroc"]) for row in rows):
+        waiting.append(
+            ("recall or AUROC is unknown", "until enough of Monitor's random sample is reviewed, or --truth says it")
+        )
+    return waiting
 
 
 def _share(value: tuple[float, float, float] | None) -> str:

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from app import monitored
 from explorer.assignments import Assignments, Queue
 from explorer.cache import Cache
 from explorer.labels import LabelStore
-from explorer.monitor import Watch
+from explorer.monitor import Watch, sample
 from explorer.parity_file import Parity, save
 from tests.browser.axe_rules import in_both_themes
 from tests.browser.conftest import settled
@@ -75,7 +74,7 @@ def watched(world: Path, run: Path) -> None:
     watch(log, Scorer(model, Steering(coder, norms), [Probe(feature) for feature in features]), run)
     kept = Watch(run)
     table = kept.scores(str(features[0]))
-    for at, key in enumerate(monitored.sample(table)[:8]):
+    for at, key in enumerate(sample(table)[:8]):
         kept.review(*key, at % 3 == 0, "kim")
 
 
