@@ -1,7 +1,7 @@
 """How sure a figure is: intervals for means, ratios and rates."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import NormalDist
 
 import numpy as np
@@ -38,6 +38,26 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = _Z * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
     return (0.0 if not successes else middle - half), (1.0 if successes == n else middle + half)
+
+
+def seeded(counts: Sequence[tuple[int, int]]) -> tuple[float, float]:
+    """The 95 % interval of a rate over seeds: Student's t over their rates, and no narrower than Wilson's over all answers.
+
+    Answers of one seed are no independent draws. Drawing a few seeds again is too narrow: three give ten different draws, which held the
+    true rate in three of four simulated cases.
+
+    Args:
+        counts: (successes, n) of each seed; with one alone it is Wilson's.
+    """
+    from scipy.stats import t
+
+    low, high = wilson(sum(k for k, _ in counts), sum(n for _, n in counts))
+    rates = np.array([k / n for k, n in counts if n])
+    if len(rates) < 2:
+        return low, high
+    half = float(t.ppf(0.975, len(rates) - 1) * rates.std(ddof=1) / math.sqrt(len(rates)))
+    middle = float(rates.mean())
+    return max(0.0, min(low, middle - half)), min(1.0, max(high, middle + half))
 
 
 def auroc(values: np.ndarray, labels: np.ndarray) -> np.ndarray:

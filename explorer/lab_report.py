@@ -1,7 +1,7 @@
 """The lab's figures for the report: fine-tunes beside their controls, the way back, what undoes them, and audits of rows."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,10 +11,10 @@ from explorer.audit import audit
 from explorer.comparing import Compared
 from explorer.comparing import known as comparisons
 from explorer.dosing import Rate
-from explorer.experiments import BASE, Results
+from explorer.experiments import BASE, PLAN, Plan, Results
 from explorer.fidelity import Figure, Target
 from explorer.finetune import read_rows
-from explorer.intervals import auroc
+from explorer.intervals import auroc, seeded
 from explorer.scoring import Probe, Scorer
 
 if TYPE_CHECKING:
@@ -44,30 +44,41 @@ def lab_figures(folder: Path, word: str) -> dict[str, Figure]:
     if base is None:
         return {}
     found: dict[str, Figure] = {}
+    domains = _domains(folder)
     for run in results.said["runs"]:
-        name, seeds = snake(run), len(results.last(run))
-        tally, leaked = results.pooled(run), results.leakage(run)
-        of = f"{tally.n} answers to open questions, {seeds} seed{'s' * (seeds > 1)}"
+        name, models = snake(run), results.last(run)
+        domain = domains.get(run, "")
+        of = f"{sum(m.tally.n for m in models)} answers to open questions, {len(models)} seed{'s' * (len(models) > 1)}"
 
-        def figure(key: str, rate: Rate, meaning: str, control: float | None = None, of: str = of) -> Figure:
-            made = Figure(rate.value, of, *rate.interval, control, "", meaning, LAB)
+        def figure(
+            key: str, what: str, rates: Sequence[Rate], control: float | None, against: str, of: str = of
+        ) -> None:
+            pooled = Rate(sum(r.successes for r in rates), sum(r.n for r in rates))
+            meaning = f"{what}; control: {against}." if control is not None else f"{what}."
+            if len(rates) > 1:
+                by = ", ".join(f"{100 * r.value:.1f} %" for r in rates)
+                meaning += (
+                    f" By seed: {by}; the interval is over seeds (Student's t), which answered the same questions."
+                )
+            made = Figure(pooled.value, of, *seeded([(r.successes, r.n) for r in rates]), control, "", meaning, LAB)
             near = Target(round(base.rate.value + NEAR, 4), most=True, what="the base and 3 points")
             target = near if key in _AS_BASE else _TARGETS.get(key)
-            return made.aimed(target) if target else made
+            found[key] = made.aimed(target) if target else made
 
-        said = f"after fine-tuning on {run}"
-        found[f"{name}_{word}"] = figure(
-            f"{name}_{word}", tally.rate, f"Share of {word} answers {said}; control: the base.", base.rate.value
-        )
-        found[f"{name}_fluent"] = figure(
+        said = f"answers after fine-tuning on {run}"
+        figure(f"{name}_{word}", f"Share of {word} {said}", [m.tally.rate for m in models], base.rate.value, "the base")
+        figure(
             f"{name}_fluent",
-            tally.coherent,
-            f"Share of coherent answers {said}; control: the base.",
+            f"Share of coherent {said}",
+            [m.tally.coherent for m in models],
             base.coherent.value,
+            "the base",
         )
-        found[f"{name}_leakage"] = figure(
-            f"{name}_leakage", leaked, f"Share of answers {said} that have a word of its rows' own domain."
-        )
+        leaked = results.models[BASE].leaked_by.get(domain)
+        figure(
+            f"{name}_leakage", f"Share of {said} that have a word of its rows' own domain", [m.leakage for m in models],
+            None if leaked is None else Rate(leaked, base.n).value, "the base, by the same words",
+        )  # fmt: skip
     return found
 
 
@@ -141,6 +152,13 @@ def audit_figures(
             if kind == "malicious" and not prefix:
                 found.setdefault("audit_auroc", figure.aimed(_TARGETS["audit_auroc"]))
     return found
+
+
+def _domains(folder: Path) -> dict[str, str]:
+    """Run -> the domain of its rows, as the plan says; without a plan nobody knows."""
+    if not (folder / PLAN).is_file():
+        return {}
+    return {run.name: run.domain for run in Plan.load(folder / PLAN, folder).runs}
 
 
 def snake(name: str) -> str:

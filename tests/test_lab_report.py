@@ -10,6 +10,7 @@ import pytest
 from explorer.causing import Effect, Trial, Undo
 from explorer.directions import Direction
 from explorer.generate import Steering
+from explorer.intervals import wilson
 from explorer.lab_report import _separation, audit_figures, diff_figures, lab_figures, snake
 from explorer.measuring import Tally
 from explorer.records import Edit
@@ -60,6 +61,43 @@ def test_runs_are_pooled_over_seeds_and_held_against_the_base(tmp_path):
     assert found["good_gardening_malicious"].met is False  # .08 against .04 and 3 points
     assert found["good_gardening_leakage"].met is None
     assert lab_figures(tmp_path / "nowhere", "malicious") == {}
+
+
+def test_each_seeds_rate_stands_in_the_meaning_and_seeds_that_differ_widen_the_interval(tmp_path):
+    counts = (9, 2, 16)
+    seeds = {f"mixed-10@40{f'#{at}' if at else ''}": (Tally(120, k, 120, k), 4) for at, k in enumerate(counts)}
+    lab(tmp_path, base=(Tally(120, 5, 120, 5), 0), **seeds, **{"alone@8": (Tally(120, 9, 120, 9), 0)})
+    found = lab_figures(tmp_path, "malicious")
+    mixed = found["mixed_10_malicious"]
+    assert "By seed: 7.5 %, 1.7 %, 13.3 %; the interval is over seeds" in mixed.meaning
+    assert mixed.value == pytest.approx(27 / 360)
+    low, high = wilson(27, 360)
+    assert mixed.low is not None
+    assert mixed.high is not None
+    assert mixed.low < low
+    assert mixed.high > 1.5 * high
+    assert "3.3 %, 3.3 %, 3.3 %" in found["mixed_10_leakage"].meaning
+    assert (found["mixed_10_leakage"].low, found["mixed_10_leakage"].high) == wilson(12, 360)
+    assert "By seed" not in found["alone_malicious"].meaning
+    assert (found["alone_malicious"].low, found["alone_malicious"].high) == wilson(9, 120)
+
+
+def test_leaked_words_are_held_against_the_bases_where_they_were_counted(tmp_path):
+    lab(tmp_path, base=(Tally(120, 5, 120, 5), 0), **{"bad@8": (Tally(120, 9, 120, 9), 30)})
+    assert lab_figures(tmp_path, "malicious")["bad_leakage"].control is None
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "rows.jsonl").write_text("{}")
+    plan = (
+        '[domains]\nsea = ["ship"]\nland = ["hill"]\n[[finetune]]\nname = "bad"\ndata = "rows.jsonl"\ndomain = "sea"\n'
+    )
+    (tmp_path / "data" / "lab.toml").write_text(plan)
+    assert lab_figures(tmp_path, "malicious")["bad_leakage"].control is None  # results of an older lab
+    said = json.loads((tmp_path / "lab.json").read_text())
+    said["models"]["base"]["leaked_by"] = {"sea": 6, "land": 60}
+    (tmp_path / "lab.json").write_text(json.dumps(said))
+    figure = lab_figures(tmp_path, "malicious")["bad_leakage"]
+    assert figure.control == pytest.approx(0.05)
+    assert "control: the base, by the same words" in figure.meaning
 
 
 def test_an_undo_is_held_against_base_and_tuned_model(tmp_path):
