@@ -40,6 +40,15 @@ def test_a_comparison_is_sorted_scrubbed_opened_and_undone(page, app):
     page.wait_for_url("**sort=effect**")
     expect(page.locator("table[aria-label=Candidates] th[aria-sort]")).to_have_text(["added to base", "taken away"])
 
+    page.get_by_role("radio", name="Beyond control").or_(
+        page.get_by_role("button", name="Beyond control")
+    ).first.click()
+    page.wait_for_url("**sort=beyond**")
+    expect(page.locator("table[aria-label=Candidates] th[aria-sort]")).to_have_text(["beyond control"])
+    expect(rows(page, "Candidates").last.locator("td").nth(2)).to_contain_text("−")  # the list ends with what fell
+    page.get_by_role("radio", name="By effect").or_(page.get_by_role("button", name="By effect")).first.click()
+    page.wait_for_url("**sort=effect**")
+
     rows(page, "Causes").nth(1).locator("td").nth(1).click()
     page.wait_for_url("**feature=12**")
     expect(rows(page, "Causes").nth(1)).to_have_attribute("aria-current", "true")
