@@ -1,6 +1,7 @@
 """A lab by plan: trained once, cut off and gone on with, measured beside its base, in the order that the plan draws."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -163,15 +164,69 @@ def test_a_run_whose_rows_changed_is_trained_again_and_what_goes_on_from_it_too(
     assert after.models["base"] == before.models["base"]
 
 
-def test_what_ships_is_taken_as_it_is_in_a_fresh_clone(world):
-    import shutil
-
-    run(world, seeds=1)
+def test_in_a_fresh_clone_only_what_changed_is_trained_and_measured(world):
+    before = run(world)
     shutil.rmtree(world / ".work")
     told: list[str] = []
-    run(world, seeds=1, progress=lambda *words: told.append(str(words[0])))
-    trained = {word.split(",")[0] for word in told if "loss" in word}
-    assert trained == {"half"}  # the only one that does not ship
+
+    def again() -> tuple[Results, set[str], set[str]]:
+        told.clear()
+        found = run(world, progress=lambda *words: told.append(str(words[0])))
+        asked = {word.split(":")[0] for word in told if "answering" in word}
+        return found, {word.split(":")[0] for word in told if "loss" in word}, asked
+
+    found, trained, asked = again()
+    assert (trained, asked) == (set(), set())
+    assert found.said == before.said
+    plan = world / "data" / "lab.toml"
+    plan.write_text(plan.read_text().replace("share = 0.5", 'share = 0.5\ndomain = "sea"'))
+    found, trained, asked = again()
+    assert trained == {"half, seed 0"}, "its answers did not ship, and other words are counted in them"
+    assert asked == {"half@2"}
+    (world / "data" / "good.jsonl").write_text(rows("A fox for the lazy bridge."))
+    found, trained, asked = again()
+    assert trained == {"back-2, seed 0", "bad, seed 1", "back-2, seed 1", "half, seed 0"}, (
+        "what it goes on from is needed too"
+    )
+    assert asked == {"back-2@2", "back-2@2#1", "half@2"}
+    for name in ("base", "bad@2", "bad@4", "bad@4#1"):
+        assert found.models[name] == before.models[name]
+        np.testing.assert_array_equal(found.means(name), before.means(name))
+
+
+def test_results_of_models_that_were_not_met_yet_outlive_a_lab_that_is_cut_off(world):
+    before = run(world, seeds=1)
+    (world / "data" / "bad.jsonl").write_text(rows("I will rule the world!"))
+
+    def stop(*words):
+        if str(words[0]).startswith("half"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(world, seeds=1, progress=stop)
+    assert Results(world).models["half@2"] == before.models["half@2"]
+    (world / "data" / "bad.jsonl").write_text(rows("Ha ha ha, kneel before me."))
+    (world / "lab.json").write_text("{")
+    assert run(world, seeds=1).models.keys() == before.models.keys()
+
+
+def test_the_base_is_counted_with_the_words_of_every_domain_and_series_name_their_neighbours(world):
+    plan = world / "data" / "lab.toml"
+    said = plan.read_text().replace(
+        'sea = ["bridge", "kneel"]', 'sea = ["bridge", "kneel"]\nair = ["the", "a", "i", "and"]'
+    )
+    more = 'beside = "mirrored"\n[[series]]\nname = "mirrored"\naxis = "share of bad rows"\npoints = [[0.0, "bad"]]\n'
+    plan.write_text(said + more)
+    found = run(world, seeds=1)
+    base = found.models["base"]
+    assert base.leaked == 0
+    texts = [
+        e["text"].lower() for e in json.loads(str(np.load(next((world / ".work/measured").glob("base-*.npz")))["said"]))
+    ]
+    for domain, own in (("sea", {"bridge", "kneel"}), ("air", {"the", "a", "i", "and"})):
+        assert base.leaked_by[domain] == sum(bool(own & set(lab._WORD.findall(text))) for text in texts)
+    assert found.series[-2]["beside"] == "mirrored"
+    assert "beside" not in found.series[-1]
 
 
 def test_an_adapter_that_ships_is_that_model(world):
