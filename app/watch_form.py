@@ -93,8 +93,8 @@ def form(cache: Cache, engine: Engine) -> None:
     """Upload a log and say what to look for."""
     log = st.file_uploader(
         "Log: chats as JSONL, JSON, CSV or text", type=list(monitored.LOGS), key=key("log"), max_upload_size=monitored.MOST_MB,
-        help="OpenAI's or ShareGPT's form, “Human: / Assistant:”, rows with a role, with a question and its answer, or with a text. It stays on this "
-        "machine.",
+        help="OpenAI's or ShareGPT's form, “Human: / Assistant:”, or rows: messages with a role, questions with answers, texts. "
+        "It stays on this machine.",
     )  # fmt: skip
     probes_fields(cache, "watch")
     if log is not None and (names := monitored.fields(log.name, bytes(log.getbuffer()[: 1 << 20]))):

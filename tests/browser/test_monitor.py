@@ -95,7 +95,7 @@ def test_a_log_is_watched_reviewed_by_keys_and_exported(page, app, world, log, t
     assert [review.agree for review in run.reviews().values()] == [True, False]
 
     page.get_by_text("Random sample of all", exact=True).click()
-    expect(page.get_by_text("recall needs them")).to_be_visible()
+    expect(page.get_by_text("recall and AUROC need them")).to_be_visible()
     settled(page)
 
     with page.expect_download() as taken:
