@@ -260,7 +260,7 @@ def test_fields_that_may_hold_the_truth_are_named_and_a_log_without_sense_names_
     said = {"Prompt": "a", "response": "b", "chat_id": 1, "Gold": "x"}
     head = json.dumps(said) if name == "log.jsonl" else ",".join(said)
     assert monitored.fields(name, head.encode()) == ["Gold"]
-    assert monitored.fields(name, b"[" * 200_000) == ([] if name == "log.jsonl" else ["[" * 200_000])
+    assert monitored.fields("log.jsonl", b"[" * 200_000) == []
 
 
 def test_a_training_set_is_audited_and_the_kept_rows_are_exported(home, features, tmp_path):
