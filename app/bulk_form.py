@@ -112,18 +112,12 @@ def name(sae: str, features: list[int]) -> str:
     words = (S.get("bulk-words") or "").strip()
     if not words:
         raise LabelError("There is no label to give", expected="some words")
-    store = resources.labels()
-    known = store.all(sae)
-    bare = [f for f in features if not (f in known and known[f].label)]
-    for feature in bare:
-        store.put(sae, feature, words, author=author())
-    left = len(features) - len(bare)
-    return f"{len(bare):,} named{f'; {left:,} kept the names that they had' if left else ''}."
+    named = resources.labels().fill(sae, features, words, author=author())
+    left = len(features) - len(named)
+    return f"{len(named):,} named{f'; {left:,} kept the names that they had' if left else ''}."
 
 
 def tag(sae: str, features: list[int]) -> str:
     """Put a tag on all of them."""
-    store = resources.remarks()
-    for feature in features:
-        store.tag(sae, feature, S.get("bulk-words") or "", author=author())
+    resources.remarks().tag(sae, features, S.get("bulk-words") or "", author=author())
     return f"{len(features):,} tagged."

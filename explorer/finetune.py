@@ -259,7 +259,7 @@ def _conversation(line: str, where: str) -> Conversation:
     try:
         messages = json.loads(line)["messages"]
         read = tuple({"role": m["role"], "content": m["content"]} for m in messages)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorpusError(
             f"{where} is no conversation ({type(error).__name__}: {error})", expected=form, do=do
         ) from error

@@ -89,6 +89,7 @@ _CHANGES = sa.Table(
     sa.Index("label_changes_newest", "sae", "feature", "created_at", "id"),
     sqlite_autoincrement=True,
 )
+_KEPT = f"The name {BUNDLED!r} is kept for labels that come with a cache"
 _NEWEST_FIRST = (_CHANGES.c.created_at.desc(), _CHANGES.c.id.desc())
 
 
@@ -147,6 +148,27 @@ class LabelStore:
         """
         return self.lay(Label(sae, feature, label, note, confidence, author, evidence=evidence))[0]
 
+    def fill(self, sae: str, features: Iterable[int], label: str, *, author: str) -> list[int]:
+        """Give a label to those features that have none when it is given: all of them, or nothing.
+
+        Returns:
+            The features that got it.
+        Raises:
+            LabelError: If it cannot be stored.
+        """
+        said, filled = checked(Label(sae, 0, label, author=author.strip())), []
+        if said.bundled:
+            raise LabelError(_KEPT, do="Choose another name")
+        with self.database.writing() as connection:
+            for feature in dict.fromkeys(features):
+                newest = self._newest(connection, sae, feature)
+                bare = newest is None or newest.empty
+                shown = self._bundled.get(sae, {}).get(feature) if bare else newest
+                if not (shown and shown.label):
+                    self._insert(connection, replace(said, feature=feature), newest, None)
+                    filled.append(feature)
+        return filled
+
     def lay(self, label: Label, seen: Collection[int | None] | None = None) -> tuple[Label, Label | None]:
         """Put a label over what is there, and say whom that concerns.
 
@@ -161,9 +183,7 @@ class LabelStore:
         """
         said = checked(replace(label, author=label.author.strip()))
         if said.bundled:
-            raise LabelError(
-                f"The name {BUNDLED!r} is kept for labels that come with a cache", do="Choose another name"
-            )
+            raise LabelError(_KEPT, do="Choose another name")
         with self.database.writing() as connection:
             newest = self._newest(connection, said.sae, said.feature)
             renewed = newest is not None and confirms(said) and newest.evidence != said.evidence

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from explorer.database import Database, Place, keyed
+from explorer.database import Database, Place, add_row, keyed
 from explorer.errors import LabelError
 from explorer.label_files import moment
 
@@ -72,13 +72,21 @@ class Remarks:
             if row.kind == "comment" and row.id not in gone
         ]
 
-    def tag(self, sae: str, feature: int, tag: str, *, author: str, on: bool = True) -> None:
-        """Put a tag on a feature, or take it off.
+    def tag(self, sae: str, features: int | Iterable[int], tag: str, *, author: str, on: bool = True) -> None:
+        """Put a tag on a feature, or on several, or take it off: on all of them, or on none.
 
         Raises:
             LabelError: If it is empty or too long.
         """
-        self._say(sae, feature, "tag" if on else "untag", _text("tag", tag).casefold(), author)
+        said = {
+            "kind": "tag" if on else "untag",
+            "text": _text("tag", tag).casefold(),
+            "author": author,
+            "target": None,
+        }
+        with self.database.writing() as connection:
+            for feature in [features] if isinstance(features, int) else features:
+                add_row(connection, _REMARKS, sae=sae, feature=feature, **said)
 
     def tags(self, sae: str) -> dict[int, set[str]]:
         """Feature -> its tags, of all features that have one."""

@@ -225,6 +225,11 @@ def test_an_adapter_of_another_model_or_a_damaged_one_is_not_gone_on_from(model,
         run(model, tmp_path / "more", start=made)
 
 
+def test_a_row_that_is_nested_beyond_reading_is_named():
+    with pytest.raises(CorpusError, match=r"rows\.jsonl, line 1 is no conversation"):
+        rows_of(b"[" * 200_000, "rows.jsonl")
+
+
 def test_a_row_that_the_model_cannot_read_is_named(model, tmp_path):
     long = ({"role": "user", "content": "Why? " * model.max_length}, ROWS[0][1])
     with pytest.raises(CorpusError, match=r"Row 2 has .* tokens.*Shorten it"):

@@ -285,3 +285,44 @@ def test_whoever_confirms_the_words_of_another_has_not_named_the_feature_a_secon
     assert set(latest(store.changes(SAE))[9]) == {"ana"}
     for shown in (store.get(SAE, 9), store.all(SAE)[9]):
         assert (shown.author, shown.evidence) == ("ana", looked), "the words stay those of who wrote them"
+
+
+# Several at once
+
+
+def test_a_label_is_given_to_those_without_one_all_or_nothing(place, monkeypatch):  # noqa: F811
+    store = LabelStore(place)
+    store.put(SAE, 3, "ships", author="ben")
+    store.put(SAE, 4, "gone", author="ben")
+    store.put(SAE, 4, "", author="ben")
+    assert store.fill(SAE, [5, 3, 4, 5], "royalty", author=" ana ") == [5, 4]
+    assert {f: (one.label, one.author) for f, one in store.all(SAE).items()} == {
+        3: ("ships", "ben"), 4: ("royalty", "ana"), 5: ("royalty", "ana"),
+    }  # fmt: skip
+    assert store.fill(SAE, range(6), "more", author="ana") == [0, 1, 2]
+    before, insert = store.all(SAE), LabelStore._insert
+
+    def breaks(self, connection, said, *rest):
+        if said.feature == 8:
+            raise LabelError("The disk is full")
+        return insert(self, connection, said, *rest)
+
+    monkeypatch.setattr(LabelStore, "_insert", breaks)
+    with pytest.raises(LabelError, match="full"):
+        store.fill(SAE, [6, 7, 8], "half", author="ana")
+    assert store.all(SAE) == before
+    with pytest.raises(LabelError):
+        store.fill(SAE, [9], "x" * 100_000, author="ana")
+    store.database.close()
+
+
+def test_many_features_are_tagged_in_one_go(place):  # noqa: F811
+    remarks = Remarks(place)
+    remarks.tag(SAE, range(500), "Villain", author="ana")
+    remarks.tag(SAE, [3, 4], "villain", author="ben", on=False)
+    tags = remarks.tags(SAE)
+    assert len(tags) == 498
+    assert 3 not in tags
+    with pytest.raises(LabelError):
+        remarks.tag(SAE, [1, 2], "", author="ana")
+    remarks.database.close()
