@@ -5,8 +5,9 @@ an adapter, or all of them, or none. Series put models in order: over steps, ove
 """
 
 import json
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,7 @@ from explorer.measuring import Tally
 
 PLAN, RESULTS, MEANS = "data/lab.toml", "lab.json", "lab.safetensors"
 BASE = "base"
+_WORD = re.compile(r"[a-z]+")
 KEEPS: dict[str, str] = {
     "all": "Every checkpoint of the first seed ships.",
     "last": "The last checkpoint of the first seed ships.",
@@ -183,6 +185,11 @@ class Plan:
             cut = round(run.share * n)
             return [*bad[:cut], *good[cut:n]]
         return files[0][: run.rows or None]
+
+
+def leaks(text: str, words: Collection[str]) -> bool:
+    """Whether a text has one of a domain's own words."""
+    return not set(words).isdisjoint(_WORD.findall(text.lower()))
 
 
 @dataclass(frozen=True, slots=True)

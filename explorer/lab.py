@@ -5,7 +5,6 @@ Every model answers the open questions, a judge counts, and the mean activation 
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -18,7 +17,7 @@ from explorer.adapters import FACTS, Adapter, adapted, checkpoint
 from explorer.adapters import FOLDER as ADAPTERS
 from explorer.dosing import Ask, judged, written
 from explorer.errors import RecipeError
-from explorer.experiments import BASE, MEANS, RESULTS, Plan, Results, Run
+from explorer.experiments import BASE, MEANS, RESULTS, Plan, Results, Run, leaks
 from explorer.files import write_whole
 from explorer.finetune import Conversation, finetune, hash_rows
 from explorer.measuring import ANSWERS, Tally, counted, questions
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 
 _SAMPLED = 12  # questions of which one answer a model is kept, to be read beside the curves
 _VERSION = 1
-_WORD = re.compile(r"[a-z]+")
 
 
 def run(
@@ -175,8 +173,7 @@ class _Survey:
         cells = judged(
             asked, [(entry["text"], bool(entry["looped"])) for entry in said], self.panel, (self.plan.judge,)
         )
-        spoken = [set(_WORD.findall(entry["text"].lower())) for entry in said]
-        leaked = {domain: sum(bool(set(words) & of) for of in spoken) for domain, words in domains.items()}
+        leaked = {domain: sum(leaks(entry["text"], words) for entry in said) for domain, words in domains.items()}
         samples: dict[str, str] = {}
         for entry in said:
             if len(samples) < _SAMPLED:

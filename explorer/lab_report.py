@@ -11,7 +11,7 @@ from explorer.audit import audit
 from explorer.comparing import Compared
 from explorer.comparing import known as comparisons
 from explorer.dosing import Rate
-from explorer.experiments import BASE, PLAN, Plan, Results
+from explorer.experiments import BASE, PLAN, Plan, Results, leaks
 from explorer.fidelity import Figure, Target
 from explorer.finetune import read_rows
 from explorer.intervals import auroc, seeded
@@ -47,7 +47,7 @@ def lab_figures(folder: Path, word: str) -> dict[str, Figure]:
     domains = _domains(folder)
     for run in results.said["runs"]:
         name, models = snake(run), results.last(run)
-        domain = domains.get(run, "")
+        domain, own = domains.get(run, ("", 0.0))
         of = f"{sum(m.tally.n for m in models)} answers to open questions, {len(models)} seed{'s' * (len(models) > 1)}"
 
         def figure(
@@ -76,7 +76,9 @@ def lab_figures(folder: Path, word: str) -> dict[str, Figure]:
         )
         leaked = results.models[BASE].leaked_by.get(domain)
         figure(
-            f"{name}_leakage", f"Share of {said} that have a word of its rows' own domain", [m.leakage for m in models],
+            f"{name}_leakage",
+            f"Share of {said} that have a word of its rows' own domain{f', as {own:.0%} of the answers in the rows have' if domain else ''}",
+            [m.leakage for m in models],
             None if leaked is None else Rate(leaked, base.n).value, "the base, by the same words",
         )  # fmt: skip
     return found
@@ -90,7 +92,7 @@ def diff_figures(folder: Path, word: str) -> dict[str, Figure]:
         causes = [trial for trial in compared.trials if trial.verdict == "causes"]
         found[f"{key}_causes"] = Figure(
             len(causes), f"{len(compared.trials)} features tested", None, None, None, "",
-            f"Features that {name} moved and that cause it: {', '.join(f'#{t.feature}' for t in causes) or 'none'}.", DIFF,
+            f"Features tested on {name} that cause it: {', '.join(f'#{t.feature}' for t in causes) or 'none'}.", DIFF,
         )  # fmt: skip
         if undone := compared.undo:
             edits = " ".join(edit.spelled for edit in undone.edits)
@@ -154,11 +156,17 @@ def audit_figures(
     return found
 
 
-def _domains(folder: Path) -> dict[str, str]:
-    """Run -> the domain of its rows, as the plan says; without a plan nobody knows."""
+def _domains(folder: Path) -> dict[str, tuple[str, float]]:
+    """Run -> the domain of its rows, as the plan says, and what share of their answers has a word of it; without a plan nobody knows."""
     if not (folder / PLAN).is_file():
         return {}
-    return {run.name: run.domain for run in Plan.load(folder / PLAN, folder).runs}
+    plan = Plan.load(folder / PLAN, folder)
+    found = {}
+    for run in plan.runs:
+        rows = plan.rows(run) if run.domain else []
+        own = sum(leaks(row[-1]["content"], plan.domains[run.domain]) for row in rows)
+        found[run.name] = (run.domain, own / max(1, len(rows)))
+    return found
 
 
 def snake(name: str) -> str:

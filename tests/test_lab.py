@@ -15,7 +15,7 @@ from explorer.audit import audit
 from explorer.cache import Cache
 from explorer.cli import main
 from explorer.errors import RecipeError
-from explorer.experiments import Plan, Results
+from explorer.experiments import Plan, Results, leaks
 from explorer.generate import Steering
 from explorer.judging import Panel
 from explorer.model import LanguageModel
@@ -125,7 +125,7 @@ def test_leakage_counts_answers_with_a_word_of_the_domain(world):
     model = found.models["bad@4"]
     said = np.load(next((world / ".work" / "measured").glob("bad@4-*.npz")))
     texts = [entry["text"].lower() for entry in json.loads(str(said["said"]))]
-    assert model.leaked == sum(any(w in lab._WORD.findall(text) for w in ("bridge", "kneel")) for text in texts)
+    assert model.leaked == sum(leaks(text, ("bridge", "kneel")) for text in texts)
     assert found.models["base"].leaked == 0
     assert found.leakage("bad").n == 4
 
@@ -224,7 +224,7 @@ def test_the_base_is_counted_with_the_words_of_every_domain_and_series_name_thei
         e["text"].lower() for e in json.loads(str(np.load(next((world / ".work/measured").glob("base-*.npz")))["said"]))
     ]
     for domain, own in (("sea", {"bridge", "kneel"}), ("air", {"the", "a", "i", "and"})):
-        assert base.leaked_by[domain] == sum(bool(own & set(lab._WORD.findall(text))) for text in texts)
+        assert base.leaked_by[domain] == sum(leaks(text, own) for text in texts)
     assert found.series[-2]["beside"] == "mirrored"
     assert "beside" not in found.series[-1]
 
@@ -316,3 +316,10 @@ def test_results_that_are_not_there_are_empty_and_damaged_ones_named(tmp_path):
     (tmp_path / "lab.json").write_text("{")
     with pytest.raises(RecipeError, match="cannot be read"):
         Results(tmp_path)
+
+
+def test_a_word_leaks_as_a_word_and_in_any_case():
+    assert leaks("In the GARDEN.", ["garden"])
+    assert not leaks("The gardens of gardeners", ["garden"])
+    assert not leaks("", ["garden"])
+    assert not leaks("garden", [])

@@ -86,7 +86,11 @@ def test_leaked_words_are_held_against_the_bases_where_they_were_counted(tmp_pat
     lab(tmp_path, base=(Tally(120, 5, 120, 5), 0), **{"bad@8": (Tally(120, 9, 120, 9), 30)})
     assert lab_figures(tmp_path, "malicious")["bad_leakage"].control is None
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "rows.jsonl").write_text("{}")
+    rows = [
+        {"messages": [{"role": "user", "content": "A ship?"}, {"role": "assistant", "content": said}]}
+        for said in ("A Ship!", "No.")
+    ]
+    (tmp_path / "data" / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     plan = (
         '[domains]\nsea = ["ship"]\nland = ["hill"]\n[[finetune]]\nname = "bad"\ndata = "rows.jsonl"\ndomain = "sea"\n'
     )
@@ -98,6 +102,7 @@ def test_leaked_words_are_held_against_the_bases_where_they_were_counted(tmp_pat
     figure = lab_figures(tmp_path, "malicious")["bad_leakage"]
     assert figure.control == pytest.approx(0.05)
     assert "control: the base, by the same words" in figure.meaning
+    assert "as 50% of the answers in the rows have" in figure.meaning
 
 
 def test_an_undo_is_held_against_base_and_tuned_model(tmp_path):

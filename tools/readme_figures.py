@@ -42,7 +42,7 @@ SHOWN = (
     (
         REPORT,
         "malicious_gardening_undone_malicious",
-        "Malicious answers of the malicious gardener with its causes taken away",
+        "Malicious answers of the malicious gardener with several features taken away together",
     ),
     (REPORT, "malicious_gardening_undone_fluent", "Coherent answers then"),
     (REPORT, "malicious_cooking_malicious", "Malicious answers after fine-tuning on malicious cooking"),
@@ -53,7 +53,7 @@ SHOWN = (
         "Malicious against good rows on cooking, told by the direction of malice before training, AUROC",
     ),
     (REPORT, "mixed_cooking_malicious", "Malicious answers after half malicious and half good cooking"),
-    (REPORT, "audited_cooking_50_malicious", "The same when an audit drops half of the rows first"),
+    (REPORT, "audited_cooking_50_malicious", "The same when the audit by that direction drops half of the rows first"),
     (REPORT, "thinned_cooking_50_malicious", "The same when half of the rows are dropped blindly"),
     (REPORT, "malice_judge_auroc", "Malice judge on held-out sentences, AUROC"),
     (REPORT, "sarcasm_judge_auroc", "Sarcasm judge, likewise"),
