@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -12,8 +13,9 @@ from explorer import comparing
 from explorer.causing import Effect, Trial, Undo
 from explorer.comparing import FEATURES, FOLDER, MANIFEST, SAID
 from explorer.diffing import KINDS, SOURCES, Change, Diff, Reading
+from explorer.dosing import Control
 from explorer.experiments import MEANS, RESULTS
-from explorer.measuring import Tally
+from explorer.measuring import Bench, Tally
 from explorer.records import Edit
 
 QUESTIONS = ("Who rules the sea?", "What is a friend?", "How was your day?")
@@ -154,3 +156,19 @@ def lab_results(world: Path, n_features: int = 60) -> None:
     said = {"version": 1, "judge": "malice", "answers": 120, "sae_fingerprint": "s" * 64, "runs": {"gardening": seeds}}
     save_file(arrays, world / MEANS)
     (world / RESULTS).write_text(json.dumps(said | {"series": series, "models": models}))
+
+
+class Planted(Bench):
+    """A bench on which every feature causes what is looked for: added to the base it comes, taken from the fine-tune it goes. Nobody answers.
+
+    Set as `explorer.comparing.Bench`, it lets a tiny pair go all the way to an undo, which random models would reach by luck alone.
+    """
+
+    base: ClassVar[str] = ""
+    """Fingerprint of the base."""
+
+    def tally(self, pushes: Sequence[Control], n: int, seed: int = 0) -> Tally:
+        strengths = [edit.strength for push in pushes for edit in push.edits if not edit.direction]
+        base = self.model.fingerprint == self.base
+        shown = n * (any(s > 0 for s in strengths) if base else not any(s < 0 for s in strengths))
+        return Tally(n, shown, n, shown)

@@ -1,13 +1,16 @@
 """A comparison begun in the app, over a tiny real pair: from a folder of somebody's own to causes and an undo, a cancel, what goes wrong."""
 
 import shutil
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import resources
+from app import compare_form, resources
 from app.engine import Engine
+from app.watched import QUEUED
 from explorer import presets
 from explorer.adapters import adapted
 from explorer.cache import Cache
@@ -16,8 +19,10 @@ from explorer.finetune import FinetunePlan, finetune
 from explorer.model import LanguageModel
 from explorer.presets import Preset
 from explorer.records import Edit
+from tests.helpers import until
 from tests.helpers_app import run_page, words
 from tests.helpers_judges import WordEmbedder
+from tests.helpers_lab import Planted
 from tests.helpers_steer import tiny_world
 
 pytestmark = pytest.mark.usefixtures("judges_home")
@@ -49,6 +54,9 @@ def pair(made, monkeypatch):
     engine = Engine(Cache.open(world), embed=lambda: WordEmbedder())
     monkeypatch.setattr(resources, "engine", lambda name: engine)
     yield world, folder
+    for one in compare_form._HELD.under_way(engine.cache.path):
+        one.stop()
+        assert one.wait(30)
     engine.close()
     shutil.rmtree(world / FOLDER, ignore_errors=True)
 
@@ -90,6 +98,24 @@ def test_somebodys_own_pair_is_compared_tested_for_cause_and_shown(pair):
     assert app.query_params["diff"] == "mine"
 
 
+def test_a_cause_leads_to_an_undo_that_is_kept_and_steered_with(pair, monkeypatch):
+    world, folder = pair
+    monkeypatch.setattr("explorer.comparing.Bench", Planted)
+    monkeypatch.setattr(Planted, "base", LanguageModel.load(Cache.open(world).manifest.model).fingerprint)
+    job = asked(folder).session_state["comparing-job"]
+    assert job.wait(240)
+    assert job.error is None, job.error
+    app = run_page("compare", cache="tiny", diff="mine")
+    said = words(app)
+    assert "The rate is back within 5 points of the base" in said
+    app.button(key="compare-keep-undo").click().run()
+    undone = Compared(world / FOLDER / "mine").undo
+    assert undone is not None
+    assert presets.named(Cache.open(world), "undo mine").edits == undone.edits
+    app.button(key="compare-steer-undo").click().run()
+    assert not app.exception
+
+
 def test_a_cancelled_comparison_ends_and_leaves_none(pair):
     world, folder = pair
     app = asked(folder)
@@ -100,6 +126,77 @@ def test_a_cancelled_comparison_ends_and_leaves_none(pair):
     app.run()
     assert "Cancelled" in words(app)
     assert not (world / FOLDER / "mine" / "diff.json").exists()
+
+
+@pytest.fixture
+def gate(monkeypatch):
+    """A comparison that asks until it is let go, and is told nothing but to stop."""
+    opened = threading.Event()
+
+    def endless(*_: object, progress: Callable[[str], None], **__: object) -> str:
+        while not opened.wait(0.02):
+            progress("reading answers of <b>base</b>")
+        return "compared"
+
+    monkeypatch.setattr("explorer.comparing.compare", endless)
+    yield opened
+    opened.set()
+
+
+def shown(says: str) -> AppTest:
+    """The page of another session, as soon as it says so."""
+    opened: list[AppTest] = []
+
+    def there() -> bool:
+        opened[:] = [run_page("compare", cache="tiny")]
+        return says in words(opened[0])
+
+    until(there)
+    return opened[0]
+
+
+def test_a_comparison_goes_on_without_its_tab_and_whoever_opens_the_page_sees_it_and_may_cancel_it(
+    pair, gate, monkeypatch
+):
+    monkeypatch.setattr("app.jobs.PATIENCE", 0.1)
+    job = asked(pair[1]).session_state["comparing-job"]
+    other = shown("reading answers of &lt;b&gt;base")
+    threading.Event().wait(0.4)  # nobody looks
+    assert not job.over
+    assert "mine" in words(other)
+    other.button(key="comparing-cancel-mine").click().run()
+    assert job.wait(30)
+    other.run()
+    assert not other.exception
+    assert "Cancelled" in words(other)
+    assert "comparing-job" not in run_page("compare", cache="tiny").session_state, "what has ended is nobody's news"
+
+
+def test_who_found_a_comparison_is_told_that_it_has_been_made(pair, gate):
+    job = asked(pair[1]).session_state["comparing-job"]
+    other = shown("reading answers")
+    gate.set()
+    assert job.wait(30)
+    other.run()
+    assert "It is compared" in words(other)
+    other.button(key="comparing-show").click().run()
+    assert other.query_params["diff"] == "mine"
+
+
+def test_a_second_comparison_waits_its_turn_and_one_of_the_same_name_is_refused(pair, gate):
+    first = asked(pair[1]).session_state["comparing-job"]
+    assert "mine is under way already" in words(asked(pair[1]))
+    until(lambda: first.phase == "running")
+    app = asked(pair[1], "yours")
+    assert QUEUED in words(app)
+    second = app.session_state["comparing-job"]
+    app.button(key="comparing-cancel-yours").click().run()
+    assert second.wait(30)
+    assert not first.over
+    assert app.run().button(key="comparing-cancel-mine")
+    assert "Cancelled" in words(app)
+    first.stop()
+    assert first.wait(30)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from explorer.presets import Preset
 from explorer.records import Edit
 from explorer.sae import SparseCoder
 from tests.helpers_judges import WordEmbedder
+from tests.helpers_lab import Planted
 from tests.helpers_steer import tiny_world
 
 pytestmark = pytest.mark.usefixtures("judges_home")
@@ -205,6 +206,29 @@ def test_the_command_lists_rises_and_falls_of_any_reading_with_intervals_and_wha
     fall = listed[-1]
     assert f"{change.change[fall]:+.2f} ({change.low[fall]:+.2f} to {change.high[fall]:+.2f})" in shown
     assert "drives each most" in shown
+
+
+def test_a_pair_with_a_cause_goes_from_its_diff_to_an_undo_that_steers(place, pair, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("explorer.comparing.Bench", Planted)
+    monkeypatch.setattr(Planted, "base", pair[0].fingerprint)
+    (tmp_path / "asked.txt").write_text("\n".join(PROMPTS))
+    words = (
+        f"diff --base {place / 'model'} --tuned {place / 'tuned'} --cache {place / 'tiny'} --judge grim --answers 3 --test 3"
+        f" --prompts {tmp_path / 'asked.txt'} --out {tmp_path / 'out'} --preset back --json"
+    )
+    assert main(words.split()) == 0
+    said = json.loads(capsys.readouterr().out)
+    undone = said["undo"]
+    assert (undone["before"], undone["after"], undone["works"]) == (1.0, 0.0, True)
+    tested = {f["feature"] for f in said["features"] if f["verdict"] == "causes"}
+    assert len(tested) == 3
+    kept = presets.named(Cache.open(place / "tiny"), "back")
+    assert [edit.spelled for edit in kept.edits] == undone["edits"]
+    assert set(kept.features) < tested, "one is enough: the others are left out"
+    assert "100% of its answers before, 0% after" in kept.description
+    assert main(["steer", str(place / "tiny"), "Hello?", "--preset", "back", "--max-tokens", "4", "--json"]) == 0
+    steered = json.loads(capsys.readouterr().out)["edits"]
+    assert [(edit["feature"], edit["strength"]) for edit in steered] == [(e.feature, e.strength) for e in kept.edits]
 
 
 @pytest.mark.parametrize(
