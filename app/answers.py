@@ -91,9 +91,8 @@ def _score(judge: Judge, score: float) -> str:
     shown = (
         percent(score) if judge.unit == "share" else f"{score:.2f}" if judge.unit == "probability" else f"{score:.3g}"
     )
-    over = judge.threshold is not None and score > judge.threshold
     words = f"{escape(judge.label.lower() if judge.label.istitle() else judge.label)} {shown}"
-    return f'<span title="{escape(judge.help)}">{f"<b>{words}</b>" if over else words}</span>'
+    return f'<span title="{escape(judge.help)}">{f"<b>{words}</b>" if judge.shows(score) else words}</span>'
 
 
 def is_it_broken(run: Run | None) -> str:

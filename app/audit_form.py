@@ -12,7 +12,7 @@ from app.engine import Engine
 from app.facts import veiled
 from app.jobs import Job
 from app.watch_form import key, probes_fields, probes_said
-from app.watched import busy, progress, trouble, warming, watched
+from app.watched import busy, progress, trouble, watched
 from explorer.audit import as_jsonl
 from explorer.cache import Cache
 from explorer.errors import ExplorerError
@@ -71,7 +71,7 @@ def audit_page(cache: Cache, engine: Engine) -> None:
                 state.show_error(error)
             now = job()
             if now is not None and busy(now):
-                progress(now, warming(engine) or "reading the rows", key=key("audit-cancel"))
+                progress(now, engine.warming or "reading the rows", key=key("audit-cancel"))
             elif now is not None:
                 trouble(now)
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,8 +12,8 @@ import streamlit as st
 from app import state
 from app.engine import Engine
 from app.facts import veiled
-from app.jobs import Job
-from app.watched import busy, progress, trouble, warming, watched
+from app.jobs import Held, Job
+from app.watched import busy, progress, trouble, watched
 from explorer import presets
 from explorer.cache import Cache
 from explorer.comparing import FOLDER, TESTED
@@ -57,11 +59,8 @@ class Comparing(Job):
     """A comparison on its way; what it has measured is kept, and the same asked again goes on there. It goes on while nobody looks."""
 
     def __init__(self, engine: Engine, asked: Asked) -> None:
-        super().__init__(lambda job: self._compare(), engine.background, engine.live)
+        super().__init__(lambda job: self._compare(), engine.background, engine.live, watched=False)
         self.engine, self.asked, self.doing = engine, asked, ""
-
-    def _given_up(self) -> bool:
-        return self._stopped.is_set()
 
     def _compare(self) -> "Compared | None":
         from explorer.comparing import Side, compare
@@ -98,9 +97,7 @@ class _Cancelled(Exception):
     """Leaves a comparison where its progress is told."""
 
 
-def job() -> Comparing | None:
-    """The comparison that this session began last."""
-    return S.get(JOB)
+_HELD: Held[Comparing] = Held()
 
 
 def compare_form(cache: Cache, engine: Engine, on_made: Callable[[str], None]) -> None:
@@ -143,23 +140,36 @@ def compare_form(cache: Cache, engine: Engine, on_made: Callable[[str], None]) -
             type="primary",
             key="comparing-go",
             on_click=begin,
-            args=(cache, engine),
-            disabled=busy(job()),
+            args=(engine,),
         )
         if error := S.get(ERROR):
             state.show_error(error)
+    under_way(engine, on_made)
 
-    def part() -> None:
-        now = job()
-        if now is None:
-            return
-        if busy(now):
-            progress(now, warming(engine) or now.doing or "loading the fine-tune", key="comparing-cancel")
-        elif not trouble(now):
-            st.html(f'<p class="say words" role="status">{veiled(now.asked.name)} is compared.</p>')
-            st.button("Show it", key="comparing-show", on_click=on_made, args=(now.asked.name,))
 
-    watched(part, job)
+def under_way(engine: Engine, on_made: Callable[[str], None]) -> None:
+    """The comparisons under way, whoever began them, and how the one that this session began, or found, has ended."""
+    here = engine.cache.path
+    going = [one for one in _HELD.under_way(here) if busy(one)]
+    for one in going:
+        with st.container(key=f"comparing-of-{one.asked.name}", gap=None):
+            watched(partial(_going, one), lambda one=one: one)
+    last: Comparing | None = S.get(JOB)
+    if (last is None or last.engine.cache.path != here) and going:
+        last = S[JOB] = going[0]
+    if last is None or last.engine.cache.path != here or busy(last):
+        return  # what follows stands in no fragment: its button leads to another comparison
+    st.html(f'<p class="sec words">{veiled(last.asked.name)}</p>')
+    if not trouble(last):
+        st.html('<p class="say" role="status">It is compared.</p>')
+        st.button("Show it", key="comparing-show", on_click=on_made, args=(last.asked.name,))
+
+
+def _going(one: Comparing) -> None:
+    if busy(one):
+        st.html(f'<p class="sec words">{veiled(one.asked.name)}</p>')
+        what = one.engine.warming or escape(one.doing) or "loading the fine-tune"
+        progress(one, what, key=f"comparing-cancel-{one.asked.name}")
 
 
 def pushing(cache: Cache) -> list[str]:
@@ -171,17 +181,15 @@ def pushing(cache: Cache) -> list[str]:
         return []
 
 
-def begin(cache: Cache, engine: Engine) -> None:
-    """Take what the form says, and begin."""
+def begin(engine: Engine) -> None:
+    """Take what the form says, and begin, or wait behind the comparison that is under way."""
     S.pop(ERROR, None)
     try:
         asked = said()
+        engine.start()
+        S[JOB] = _HELD.begin(engine.cache.path, asked.name, partial(Comparing, engine, asked))
     except ExplorerError as error:
         S[ERROR] = error
-        return
-    engine.start()
-    S[JOB] = Comparing(engine, asked)
-    S[JOB].start()
 
 
 def said() -> Asked:

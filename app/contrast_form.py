@@ -13,7 +13,7 @@ from app.facts import number
 from app.feature_row import feature_row
 from app.jobs import Job
 from app.keeping import keep_button, kept
-from app.watched import busy, progress, trouble, warming, watched
+from app.watched import busy, progress, trouble, watched
 from explorer.cache import Cache
 from explorer.contrast import POOLS
 from explorer.errors import ExplorerError, UsageError
@@ -71,7 +71,7 @@ def contrast_page(cache: Cache, engine: Engine, names: dict[int, str]) -> None:
     def part() -> None:
         now = job()
         if now is not None and busy(now):
-            progress(now, warming(engine) or "reading the texts", key="contrast-cancel")
+            progress(now, engine.warming or "reading the texts", key="contrast-cancel")
 
     watched(part, job)
     if error := S.get(ERROR):

@@ -9,21 +9,20 @@ import streamlit as st
 from app.answers import prose
 from app.engine import LIVE_CONTROLS
 from app.facts import veiled
+from app.feature_row import named
 from app.jobs import Job
-from app.ledger import name_of
 from app.runs import Run
 from app.trait_choice import trait_labels, trait_picker
-from app.watched import busy, job_of, progress, trouble, warming, watched
+from app.watched import busy, job_of, progress, trouble, watched
 from explorer.cache import Cache
 from explorer.errors import ExplorerError
+from explorer.judging import judges
 
 if TYPE_CHECKING:
     from explorer.dosing import Control
 
 S = st.session_state
 JOB = "controls-job"
-THRESHOLD = 0.5
-"""Probability above which an answer counts as showing a trait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +54,10 @@ def _ask(cache: Cache, run: Run, labels: dict[int, str]) -> None:
 
     def work(job: Job) -> tuple[list[Told], ExplorerError | None]:
         found = engine.controls(question.edits, seed=question.sampling.seed)
-        named = [(spelt(cache, c, labels), c.kind, c.edits) for c in found]
+        pushes = [(spelt(cache, c, labels), c.kind, c.edits) for c in found]
         messages = question.messages(engine.has_template)
         texts = engine.batch(
-            [(messages, edits) for _, _, edits in named],
+            [(messages, edits) for _, _, edits in pushes],
             question.sampling,
             question.positions,
             job,
@@ -71,7 +70,7 @@ def _ask(cache: Cache, run: Run, labels: dict[int, str]) -> None:
             scores = [{name: values[at] for name, values in read.items()} for at in range(len(texts))]
         except ExplorerError as error:
             trouble = error
-        whose = [("Steered", "steered"), *((name, kind) for name, kind, _ in named)]
+        whose = [("Steered", "steered"), *((name, kind) for name, kind, _ in pushes)]
         told = [Told(name, kind, text, s) for (name, kind), text, s in zip(whose, texts, scores, strict=True)]
         return told, trouble
 
@@ -82,7 +81,7 @@ def spelt(cache: Cache, control: "Control", labels: dict[int, str]) -> str:
     """A control for people: "Random 1", "Flipped", or the other feature's number and name."""
     if control.kind == "feature":
         feature = control.edits[0].feature
-        return f"#{feature} {name_of(cache, feature, labels)}"
+        return f"#{feature} {named(cache, feature, labels)}"
     return control.name.replace("-", " ").capitalize()
 
 
@@ -100,7 +99,7 @@ def _draw(cache: Cache, run: Run, labels: dict[int, str]) -> None:
         )
         st.button("Run the controls", key="controls-go", on_click=_ask, args=(cache, run, labels))
     elif busy(job):
-        progress(job, warming(run.engine) or "answering", key="controls-cancel")
+        progress(job, run.engine.warming or "answering", key="controls-cancel")
     elif trouble(job):
         st.button("Try again", key="controls-again", on_click=_ask, args=(cache, run, labels))
     else:
@@ -136,9 +135,10 @@ def verdict(told: list[Told], trait: str, label: str) -> str:
     pushed = [t for t in told if t.kind == "random"]
     if steered is None:
         return "Read them: no judge of this trait has."
-    if steered <= THRESHOLD:
+    shows = judges()[trait].shows
+    if not shows(steered):
         return f"The steered answer itself does not count as {label.lower()} ({steered:.2f}): there is nothing to do the same."
-    did = sum(t.scores.get(trait, 0.0) > THRESHOLD for t in pushed)
+    did = sum(shows(t.scores.get(trait, 0.0)) for t in pushed)
     return f"Would a random push do the same? Here {did} of {len(pushed)} random directions of the same length did."
 
 

@@ -16,7 +16,7 @@ from app.settings import Slider
 from app.sliders import COLUMNS, STRENGTH
 from app.sweep_grid import strength_words
 from app.trait_choice import chosen_trait, trait_labels, trait_picker
-from app.watched import busy, progress, trouble, warming, watched
+from app.watched import busy, progress, trouble, watched
 from explorer.dosing import DosePoint, points, zone
 from explorer.judging import COHERENT_RULE
 from explorer.records import Edit
@@ -165,7 +165,7 @@ def _button(engine: Engine, question: Question, missing: Sequence[Edit], again: 
     if job is not None and busy(job):
         if set(engine.dosed(question.edits, question.positions)) != S[DRAWN]:
             st.rerun()  # one more strip is whole
-        progress(job, warming(engine) or "measuring", key="dose-cancel")
+        progress(job, engine.warming or "measuring", key="dose-cancel")
         return
     if job is not None and S[JOB][1] == question.edits:
         trouble(job)

@@ -10,8 +10,9 @@ from explorer.offensive import flag
 
 
 def named(cache: Cache, feature: int, labels: Mapping[int, str]) -> str:
-    """Its label, else its own words."""
-    return bare(labels.get(feature) or cache.table.column("title")[feature].as_py() or "no words of its own")
+    """Its label, else its own words; a comparison or a lab may know more features than the cache numbers."""
+    own = cache.table.column("title")[feature].as_py() if feature < cache.n_features else ""
+    return bare(labels.get(feature) or own or "no words of its own")
 
 
 def feature_row(cache: Cache, feature: int, labels: Mapping[int, str], *, within: str | None = None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import streamlit as st
 from app import charts, state
 from app.components.heatmap import token_heatmap, token_row
 from app.facts import percent, veiled
+from app.feature_row import named
 from app.jobs import Job
 from app.runs import Run
 from app.watched import busy, job_of, trouble, watched
@@ -72,7 +73,7 @@ def _bars(cache: Cache, moved: list[Moved], labels: dict[int, str]) -> None:
         if points := S["ledger-chart"].selection.points:
             S[PICKED] = moved[int(points[0]["y"])].feature
 
-    names = [f"#{m.feature}{' (steered)' if m.edited else ''} {name_of(cache, m.feature, labels)}" for m in moved]
+    names = [f"#{m.feature}{' (steered)' if m.edited else ''} {named(cache, m.feature, labels)}" for m in moved]
     st.plotly_chart(
         charts.moved_features(names, [m.baseline for m in moved], [m.steered for m in moved]),
         config=charts.CONFIG, key="ledger-chart", on_select=pick, selection_mode="points",
@@ -80,17 +81,12 @@ def _bars(cache: Cache, moved: list[Moved], labels: dict[int, str]) -> None:
     )  # fmt: skip
 
 
-def name_of(cache: Cache, feature: int, labels: dict[int, str]) -> str:
-    """Its label, else its own words."""
-    return labels.get(feature) or cache.feature(feature).title or "no words of its own"
-
-
 def _heatmaps(cache: Cache, moved: Moved, labels: dict[int, str]) -> None:
     """One feature on both answers, one above the other, on one scale."""
     href = escape(state.link("feature", feature=moved.feature))
     st.html(
         f'<p class="words"><a class="go" href="{href}" target="_self">#{moved.feature}</a> '
-        f"{veiled(name_of(cache, moved.feature, labels))}: on average <b>{percent(moved.baseline)}</b> of its maximum in the "
+        f"{veiled(named(cache, moved.feature, labels))}: on average <b>{percent(moved.baseline)}</b> of its maximum in the "
         f"baseline, <b>{percent(moved.steered)}</b> in the steered answer"
         f"{', where it is turned itself' if moved.edited else ''}.</p>"
     )

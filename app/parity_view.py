@@ -10,7 +10,7 @@ from app.components.heatmap import token_heatmap, token_row
 from app.engine import Engine
 from app.facts import percent
 from app.jobs import Job
-from app.watched import busy, progress, trouble, warming, watched
+from app.watched import busy, progress, trouble, watched
 from explorer.cache import Cache
 from explorer.parity_file import Parity, badge
 
@@ -67,7 +67,7 @@ def _button(cache: Cache, words: str) -> None:
 def _draw(cache: Cache) -> None:
     job, found = _job(cache), badge(cache)
     if job is not None and busy(job):
-        progress(job, warming(S[JOB][2]) or "reading cached examples again", key="parity-cancel")
+        progress(job, S[JOB][2].warming or "reading cached examples again", key="parity-cancel")
         return
     if job is not None and trouble(job):
         _button(cache, "Try again")

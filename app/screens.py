@@ -7,9 +7,9 @@ from app.answers import prose, shared
 from app.facts import veiled
 from app.runs import Answer, Run
 from explorer.adapters import titled
+from explorer.judging import judges
 
 NAMES = {"baseline": "The model as it is", "steered": "Steered", "random": "A random push of the same length"}
-TOXIC = 0.5
 
 
 def words(text: str) -> str:
@@ -79,4 +79,7 @@ def of_run(run: Run, control: str) -> dict[str, Answer]:
 
 def toxic(run: Run) -> frozenset[str]:
     """Names of the answers of a run that a judge, if there is one, takes for insults."""
-    return frozenset(name for name, scores in (run.scores or {}).items() if scores.get("toxicity", 0) > TOXIC)
+    if not run.scores:
+        return frozenset()
+    insults = judges()["toxicity"].shows
+    return frozenset(name for name, scores in run.scores.items() if insults(scores.get("toxicity", 0.0)))

@@ -11,7 +11,7 @@ from app.facts import veiled
 from app.train_chart import loss_curve
 from app.train_form import FOCUS, form, key
 from app.trained import Training
-from app.watched import busy, warming, watched
+from app.watched import ENDING, QUEUED, busy, watched
 from explorer.adapters import Adapter, known
 from explorer.cache import Cache
 
@@ -103,14 +103,14 @@ def said(engine: Engine, one: Training) -> str:
     """How far a training is, as HTML."""
     step, steps = len(one.losses), one.asked.plan.steps
     if one.stopping:
-        return f"step {step:,} of {steps:,}; ends after this step"
+        return f"step {step:,} of {steps:,}; {ENDING}"
     if one.phase == "queued":
         before = trained.under_way(engine)
         ahead = [other.asked.name for other in before[: before.index(one)]] if one in before else []
         if ahead:
             return f"waits for {veiled(ahead[-1])}, which is trained before"
-        return warming(engine) or "waits for other work in the background, or for live answers, to end"
-    if waiting := warming(engine):
+        return engine.warming or QUEUED
+    if waiting := engine.warming:
         return waiting
     way = "; lets live answers go first" if one.gives_way else ""
     left = f"; about {trained.spelled(one.left)} left" if one.left is not None else ""

@@ -1,6 +1,5 @@
 """Fine-tunes that people begin in the app: one at a time, in the background, whoever looks. No Streamlit here."""
 
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from app.engine import Engine
-from app.jobs import Job
+from app.jobs import Held, Job
 from explorer.adapters import FOLDER, Adapter, known
 from explorer.cache import Cache
 from explorer.errors import CorpusError, ExplorerError, UsageError
@@ -16,8 +15,8 @@ from explorer.finetune import Conversation, FinetunePlan, check_free, finetune, 
 from explorer.packaged import locate
 from explorer.records import DIRECTION_NAME
 
-MOST_MB, ENDED = 50, 5
-"""Of an upload; trainings that have ended and are still remembered."""
+MOST_MB = 50
+"""Of an upload."""
 _CHARACTERS, _AROUND = 4.0, 25  # a token, in English; tokens that a chat template puts round a row
 _FLOPS, _STEP = (
     1.5e11,
@@ -50,7 +49,7 @@ class Training(Job):
     """
 
     def __init__(self, engine: Engine, asked: Asked) -> None:
-        super().__init__(lambda job: self._train(), engine.background, engine.live)
+        super().__init__(lambda job: self._train(), engine.background, engine.live, watched=False)
         self.engine, self.asked = engine, asked
         self.losses: list[float] = []
         self.pace = 0.0  # seconds a step, without the time in which others went first
@@ -60,11 +59,6 @@ class Training(Job):
     def left(self) -> float | None:
         """Seconds to the end; None until a step has been timed."""
         return self.pace * (self.asked.plan.steps - len(self.losses)) if self.losses else None
-
-    @property
-    def stopping(self) -> bool:
-        """Whether it was told to stop and has not yet."""
-        return self._stopped.is_set() and not self.over
 
     @property
     def gives_way(self) -> bool:
@@ -82,10 +76,6 @@ class Training(Job):
         self._stepping_since = time.perf_counter()
         return stop
 
-    def _given_up(self) -> bool:
-        self.watch()
-        return super()._given_up()
-
     def _train(self) -> list[Adapter]:
         asked, out = self.asked, place(self.engine.cache, self.asked.name)
         return finetune(
@@ -101,9 +91,8 @@ class Training(Job):
         _PACES[str(self.engine.cache.path)] = self.pace / work(self.asked.rows, self.asked.plan)
 
 
-_HELD: dict[str, list[Training]] = {}  # a cache's folder -> its trainings, the oldest first
+_HELD: Held[Training] = Held()
 _PACES: dict[str, float] = {}  # a cache's folder -> seconds a token, timed
-_GUARD = threading.Lock()
 
 
 def begin(engine: Engine, asked: Asked) -> Training:
@@ -113,31 +102,19 @@ def begin(engine: Engine, asked: Asked) -> Training:
         UsageError: If there is a run of that name, or there will be; or the model has no such block.
         CacheError: If the cache's folder cannot be written.
     """
-    with _GUARD:
-        held = _HELD.setdefault(str(engine.cache.path), [])
-        if any(one.asked.name == asked.name and not one.over for one in held):
-            raise UsageError(f"A run called {asked.name} is being trained", do="Take another name, or cancel that one")
+
+    def make() -> Training:
         check_free(place(engine.cache, asked.name))
         if engine.state == "ready" and (wrong := [at for at in asked.plan.layers if at >= engine.model.n_layers]):
             raise UsageError(f"The model has no block {wrong[0]}", expected=f"0 to {engine.model.n_layers - 1}")
-        training = Training(engine, asked)
-        ended = [one for one in held if one.over]
-        for old in ended[: max(0, len(ended) + 1 - ENDED)]:
-            held.remove(old)
-        held.append(training)
-    training.start()
-    return training
+        return Training(engine, asked)
 
-
-def held(engine: Engine) -> list[Training]:
-    """The trainings on this model, the oldest first; whoever began them."""
-    with _GUARD:
-        return list(_HELD.get(str(engine.cache.path), ()))
+    return _HELD.begin(engine.cache.path, asked.name, make)
 
 
 def under_way(engine: Engine) -> list[Training]:
-    """Those that have not ended, in the order in which they take their turn."""
-    return [one for one in held(engine) if not one.over]
+    """The trainings on this model that have not ended, whoever began them, in the order in which they take their turn."""
+    return _HELD.under_way(engine.cache.path)
 
 
 # --- what a form says

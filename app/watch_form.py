@@ -9,7 +9,7 @@ from app import monitored, state
 from app.engine import Engine
 from app.facts import markdown_text, veiled
 from app.jobs import Job
-from app.watched import busy, progress, trouble, warming, watched
+from app.watched import busy, progress, trouble, watched
 from explorer import presets
 from explorer.cache import Cache
 from explorer.errors import ExplorerError
@@ -125,7 +125,7 @@ def under_way(engine: Engine, job: Job | None) -> None:
             "kept: cut off, it goes on from there.</p>"
         )
     elif busy(job):
-        progress(job, warming(engine) or "reading the log", key=key("cancel"))
+        progress(job, engine.warming or "reading the log", key=key("cancel"))
     elif not trouble(job):
         S.pop(JOB, None)
         if st.query_params.get("set") != job.result:

@@ -9,6 +9,8 @@ from app.engine import Engine
 from app.jobs import Job
 from app.runs import Run
 
+QUEUED = "waits for its turn: live answers and work begun before go first"
+ENDING = "ends after this step"
 _PATIENCE = 0.4  # seconds that a page waits for an answer before it says that it waits
 
 
@@ -58,9 +60,9 @@ def progress(job: Job, what: str, *, key: str) -> None:
     """How far a job is, with a button that ends it.
 
     Args:
-        what: What is being done, such as "measuring".
+        what: What is being done, such as "measuring", as HTML.
     """
-    said = "waits for the live answers to end" if job.phase == "queued" else f"{what}, {100 * job.progress:.0f} %"
+    said = ENDING if job.stopping else QUEUED if job.phase == "queued" else f"{what}, {100 * job.progress:.0f} %"
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.html(
             f'<div class="bar"><i style="width:{100 * job.progress:.0f}%"></i></div><p class="say" role="status">{said}</p>'
@@ -81,11 +83,6 @@ def still_loading(engine: Engine, waited: bool, what: str) -> bool:
     if waited:
         st.rerun()  # once, so that the clock stops
     return False
-
-
-def warming(engine: Engine) -> str:
-    """What a job waits for before anything else; "" once the model is there."""
-    return engine.warming
 
 
 def trouble(job: Job) -> bool:

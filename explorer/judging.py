@@ -56,6 +56,10 @@ class Judge:
     needs: Needs
     score: Callable[["Panel", Sequence[str], Sequence[str]], list[float]]
 
+    def shows(self, score: float) -> bool:
+        """Whether a text with this score counts as what the judge looks for."""
+        return self.threshold is not None and score > self.threshold
+
 
 class Panel:
     """What judges need, loaded when it is first needed, and shared. Threads may use one panel together.

@@ -15,6 +15,7 @@ from app.jobs import Job
 from app.runs import Question, Run
 from explorer.cache import Cache
 from explorer.errors import ModelError
+from explorer.judging import judges
 from explorer.records import Edit, Sampling
 from tests.helpers_app import words
 from tests.helpers_bench import BenchEngine, strip
@@ -36,6 +37,14 @@ def test_the_page_says_whether_a_random_push_would_do_the_same():
     said = controls.verdict([STEERED, *random_ones(0.1, 0.2, 0.3)], "malice", "Malice")
     assert said == "Would a random push do the same? Here 0 of 3 random directions of the same length did."
     assert "2 of 3" in controls.verdict([STEERED, *random_ones(0.7, 0.2, 0.8)], "malice", "Malice")
+
+
+def test_what_counts_as_showing_the_trait_is_what_its_judge_says(monkeypatch: pytest.MonkeyPatch):
+    strict = replace(judges()["malice"], threshold=0.8)
+    monkeypatch.setattr(controls, "judges", lambda: {"malice": strict})
+    assert "1 of 3" in controls.verdict([STEERED, *random_ones(0.7, 0.2, 0.81)], "malice", "Malice")
+    mild = replace(STEERED, scores={"malice": 0.8})
+    assert "nothing to do the same" in controls.verdict([mild], "malice", "Malice")
 
 
 def test_a_flipped_sign_and_another_feature_are_no_random_directions():

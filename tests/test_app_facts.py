@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from app import charts, facts, resources
+from app.feature_row import named
 from explorer.cache import Cache
 from tests.helpers_app import run_page, words
 from tests.helpers_cache import fake_cache
@@ -29,6 +30,13 @@ def test_where_no_html_is_read_the_word_is_masked():
     assert facts.masked("pure idiot, idiots") == "pure i••••, i•••••"
     assert "idiot" not in facts.markdown_text("pure idiot")
     assert "idiot" not in charts.hover_text("pure idiot")
+
+
+def test_a_feature_is_called_by_its_label_else_by_its_own_words_and_nothing_turns_the_page_around(cache: Cache):
+    assert named(cache, 2, {2: "pure idiot"}) == "pure idiot"
+    assert named(cache, 2, {}) == facts.bare(cache.feature(2).title)
+    assert named(cache, 2, {2: "a\u202ebc\x00"}) == "abc\ufffd"
+    assert named(cache, cache.n_features, {}) == "no words of its own", "a comparison may know more features"
 
 
 @pytest.mark.parametrize("clean", [facts.veiled, facts.masked, facts.markdown_text])

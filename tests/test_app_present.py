@@ -15,6 +15,7 @@ from app.talk import Talk
 from explorer import scripts
 from explorer.cache import Cache
 from explorer.errors import ModelError
+from explorer.judging import judges
 from explorer.records import Sampling
 from explorer.scripts import Recorded
 from tests.helpers_app import Touches, drawn, run_page, words
@@ -349,6 +350,16 @@ def test_a_recorded_loop_is_cut_where_it_begins_to_repeat():
     answer = told.answers()["steered"]
     assert answer.looped
     assert len(answer.pieces) < len(pieces)
+
+
+def test_what_the_toxicity_judge_takes_for_an_insult_is_its_own_to_say(cache: Cache, use, monkeypatch):
+    run = Run(use(), Question("Who?", "", (), "answer", Sampling()))
+    assert screens.toxic(run) == frozenset(), "nobody has judged yet"
+    run.scores = {"baseline": {"toxicity": 0.6}, "steered": {"toxicity": 0.8}, "random": {}}
+    assert screens.toxic(run) == {"baseline", "steered"}
+    strict = replace(judges()["toxicity"], threshold=0.7)
+    monkeypatch.setattr(screens, "judges", lambda: {"toxicity": strict})
+    assert screens.toxic(run) == {"steered"}
 
 
 def test_an_answer_that_a_judge_takes_for_insults_is_veiled_whole():

@@ -10,6 +10,7 @@ import pytest
 from app import resources, trained
 from app.train_chart import loss_curve
 from app.turns import Ticket
+from app.watched import QUEUED
 from explorer import finetune as tuning
 from explorer.adapters import FACTS, FOLDER, adapted, known, quiet
 from explorer.cache import Cache
@@ -47,7 +48,7 @@ def world(made, tmp_path, monkeypatch):
     monkeypatch.setenv("PERSONA_EXPLORER_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PERSONA_EXPLORER_WARMUP", "0")
     yield made
-    for one in trained._HELD.pop(str(Cache.open(made).path), []):
+    for one in trained._HELD.under_way(Cache.open(made).path):
         one.stop()
         assert one.wait(30)
     rmtree(made / FOLDER, ignore_errors=True)
@@ -265,7 +266,19 @@ def test_a_hostile_or_a_taken_name_is_told_and_nothing_is_written(world):
 
 def test_a_name_that_is_being_trained_is_taken(world, slow):
     go(filled(page()))
-    assert "mine is being trained" in words(go(filled(page())))
+    assert "mine is under way already" in words(go(filled(page())))
+    assert len(trained.under_way(resources.engine("tiny"))) == 1
+
+
+def test_a_training_behind_other_work_says_that_it_waits_for_its_turn(world):
+    app, place, lane = page(), Ticket(), resources.engine("tiny").background
+    assert resources.engine("tiny").model  # so that it is not the model that is waited for
+    lane.enter(place, lambda: True)
+    try:
+        assert QUEUED in words(go(filled(app)))
+    finally:
+        lane.leave(place)
+    ended(app)
 
 
 @pytest.mark.parametrize(

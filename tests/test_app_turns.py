@@ -2,12 +2,13 @@
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from app.jobs import Job
+from app.jobs import Held, Job
 from app.turns import GUESS, Lane, Ticket
-from explorer.errors import ModelError
+from explorer.errors import ModelError, UsageError
 from tests.helpers import until
 
 
@@ -133,6 +134,42 @@ def test_a_job_that_nobody_watches_ends_and_one_that_waits_for_a_live_run_is_not
     live.leave(ticket)
     assert job.wait(5)
     assert job.phase == "stopped"
+
+
+def test_a_job_that_need_not_be_watched_goes_on_until_it_is_stopped(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("app.jobs.PATIENCE", 0.05)
+
+    def work(job: Job) -> None:
+        while not job.should_stop():
+            time.sleep(0.005)
+
+    job = Job(work, Lane(1), Lane(2), watched=False).start()
+    time.sleep(0.2)
+    assert not job.over
+    assert not job.stopping
+    job.stop()
+    assert job.wait(5)
+    assert job.phase == "stopped"
+    assert not job.stopping
+
+
+def test_jobs_that_are_held_are_found_until_they_end_and_have_names_of_their_own():
+    held, go, here = Held(), threading.Event(), Path("here")
+
+    def make() -> Job:
+        return Job(lambda job: go.wait(5), Lane(1), Lane(2), watched=False)
+
+    first, second = held.begin(here, "a", make), held.begin(here, "b", make)
+    assert held.under_way(here) == [first, second]
+    assert held.under_way(Path("elsewhere")) == []
+    with pytest.raises(UsageError, match="a is under way already"):
+        held.begin(here, "a", make)
+    assert held.begin(Path("elsewhere"), "a", make) is not first
+    go.set()
+    assert first.wait(5)
+    assert second.wait(5)
+    assert held.under_way(here) == []
+    assert held.begin(here, "a", make) is not first
 
 
 def test_jobs_of_one_lane_come_one_after_the_other():

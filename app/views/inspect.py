@@ -14,7 +14,7 @@ from app.feature_row import named
 from app.inspected import CHAT, PLAIN, ROWS, TOKEN, Asked
 from app.keeping import keep_button, kept
 from app.linked_text import LONGEST, brought, tell
-from app.watched import busy, progress, trouble, warming, watched
+from app.watched import busy, progress, trouble, watched
 from explorer.cache import Cache
 from explorer.inspecting import RANKINGS, Inspected, rank
 
@@ -80,7 +80,7 @@ def box(cache: Cache, engine: Engine) -> None:
         def part() -> None:
             now = inspected.job()
             if now is not None and busy(now):
-                progress(now, warming(engine) or "reading the text", key="inspect-cancel")
+                progress(now, engine.warming or "reading the text", key="inspect-cancel")
 
         watched(part, inspected.job)
 

@@ -11,7 +11,7 @@ from app.engine import Engine
 from app.facts import number, veiled
 from app.jobs import Job
 from app.teaching import teach
-from app.watched import busy, progress, trouble, warming, watched
+from app.watched import busy, progress, trouble, watched
 from explorer.errors import ExplorerError
 from explorer.judging import COHERENT_RULE, JUDGES, Judge, judges
 from explorer.traits import Trait, TraitJudge, remove_trait, traits, unreadable
@@ -95,7 +95,7 @@ def figures(engine: Engine) -> None:
     job = S.get(FITTING)
     with st.container(key="judges-measure"):
         if job is not None and busy(job):
-            progress(job, warming(engine) or "fitting and holding out", key="judges-cancel")
+            progress(job, engine.warming or "fitting and holding out", key="judges-cancel")
         elif left:
             st.button(
                 f"Measure {len(left)} judge{'s' if len(left) > 1 else ''}", key="judges-go", on_click=measure, args=(engine, left),
@@ -180,7 +180,7 @@ def _verdict(judge: Judge, said: float | ExplorerError) -> str:
     name = f"<td>{veiled(judge.label)}</td>"
     if isinstance(said, ExplorerError):
         return f'<tr>{name}<td colspan="2" class="dim words">{veiled(f"{said.found}. {said.do}")}</td></tr>'
-    yes = judge.threshold is not None and said > judge.threshold
+    yes = judge.shows(said)
     verdict = "" if judge.threshold is None else "yes" if yes else "no"
     value = (
         "nothing to judge"

@@ -9,9 +9,10 @@ import streamlit as st
 from app import resources, settings, state, sweep_grid, sweeps
 from app.engine import Engine
 from app.facts import bare, markdown_text, veiled
+from app.feature_row import named
 from app.sliders import PLACES
 from app.sweeps import KINDS, Sweep
-from app.watched import busy, progress, trouble, warming, watched
+from app.watched import busy, progress, trouble, watched
 from explorer import presets, search
 from explorer.adapters import titled
 from explorer.cache import Cache
@@ -134,16 +135,9 @@ def pushed_words(cache: Cache, now: Sweep, labels: dict[int, str]) -> str:
         return "Name at least one feature or direction, or take a persona."
     said = []
     for edit in now.edits:
-        name = name_of(cache, edit.target, labels)
+        name = "direction" if edit.direction else named(cache, edit.feature, labels)
         said.append(f"{edit.strength:+.2f} × {sweep_grid.spelt(edit.target)} {veiled(name)}")
     return "; ".join(said)
-
-
-def name_of(cache: Cache, target: str, labels: dict[int, str]) -> str:
-    """Label or title of a feature; a direction is its own name."""
-    if target.startswith("~"):
-        return "direction"
-    return labels.get(int(target)) or cache.feature(int(target)).title
 
 
 def how_it_is_asked(
@@ -197,7 +191,7 @@ def results(cache: Cache, base: Engine, engine: Engine, now: Sweep, labels: dict
         if job is None:
             st.html('<p class="say">Here comes a table of answers, deeper teal for more of the trait.</p>')
         elif busy(job):
-            progress(job, warming(engine) or "answering and judging", key=key("cancel"))
+            progress(job, engine.warming or "answering and judging", key=key("cancel"))
         elif not trouble(job):
             table(cache, sweep, job.result, now, labels)
 
@@ -224,7 +218,7 @@ def table(cache: Cache, sweep: Sweep, cells: list, now: Sweep, labels: dict[int,
     if sweep.kind == "questions":
         st.html(sweep_grid.by_question(found[0], sweep.trait, label))
     else:
-        names = {group.edits[0].target: name_of(cache, group.edits[0].target, labels) for group in found}
+        names = {group.edits[0].target: named(cache, group.edits[0].feature, labels) for group in found}
         links = {
             group.edits[0].target: state.link(
                 "steer", edits=f"{group.edits[0].target}:{group.best:g}:add", model=sweep.model or None
