@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from html import escape
 
 from app.facts import veiled
+from app.feature_row import named
 from explorer.cache import Cache
 from explorer.presets import VERDICTS, Preset
 from explorer.steering import STEERING_MODES
@@ -45,7 +46,7 @@ def _levers(cache: Cache, preset: Preset, labels: Mapping[int, str]) -> str:
     """The features and directions of a preset, by name, with their strengths."""
     names = []
     for edit in preset.edits[:LEVERS]:
-        name = "direction" if edit.direction else labels.get(edit.feature) or cache.feature(edit.feature).title
+        name = "direction" if edit.direction else named(cache, edit.feature, labels)
         target = edit.target if edit.direction else f"#{edit.feature}"
         mode = STEERING_MODES[edit.mode]
         strength = f"{edit.strength:+.2g}".replace("-", "−") if mode.uses_strength else mode.label.lower()

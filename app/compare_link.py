@@ -87,10 +87,3 @@ def undoing_in_steer(preset: Preset, model: str) -> tuple[dict[str, str], str]:
         else "The figures are of the fine-tune. It is not among the adapters of this cache, so Steer opens on the cache’s own model."
     )
     return settings.write(Settings(model=model).with_preset(preset)), words
-
-
-def names_of(cache: Cache, features: Iterable[int], labels: Mapping[int, str]) -> dict[int, str]:
-    """Label or own words of features; those that the cache does not number have none."""
-    return {
-        f: labels.get(f) or cache.feature(f).title or "no words of its own" for f in features if f < cache.n_features
-    }

@@ -7,11 +7,12 @@ from html import escape
 import streamlit as st
 
 from app import compared, standings, state
-from app.compare_link import key, names_of, taking_away, tuned_here
+from app.compare_link import key, taking_away, tuned_here
 from app.compared import VERDICTS, Mover
 from app.components.heatmap import token_heatmap, token_row
 from app.engine import Engine
 from app.facts import veiled
+from app.feature_row import named
 from app.jobs import Job
 from app.watched import begun, busy, trouble, watched
 from app.workbench import Reading
@@ -26,7 +27,7 @@ Readings = list[tuple[str, Reading]]
 
 def in_view(cache: Cache, engine: Engine, found: Compared, mover: Mover, labels: dict[int, str], word: str) -> None:
     """The feature that was clicked: the fine-tune's answers that drive it, each below the base's to the same question."""
-    name = names_of(cache, [mover.feature], labels).get(mover.feature, "no words of its own")
+    name = named(cache, mover.feature, labels)
     tone = "causal" if mover.verdict == "causes" else "plain"
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=key("feature-head")):
         st.html(

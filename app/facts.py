@@ -54,7 +54,9 @@ def percent(share: float) -> str:
 
 
 def number(value: float) -> str:
-    """An activation for people: three significant digits, never as a power of ten."""
+    """An activation for people: three significant digits, to six places where it is tiny; never as a power of ten."""
+    if 0 < abs(value) < 1e-4:
+        return f"{value:.6f}"
     return f"{value:.3g}" if abs(value) < 100 else f"{value:,.0f}"
 
 

@@ -7,7 +7,6 @@ import json
 import math
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -197,19 +196,12 @@ def scorer_of(engine: Engine, probes: Sequence[Probe], **options: Any) -> "Score
 
 def audit(engine: Engine, name: str, content: bytes, probes: Sequence[Probe]) -> Job:
     """Audit an uploaded training set; the job's result is an `explorer.audit.Audit`."""
-    file = _file_name(name)
 
     def work(job: Job) -> "Audit":
         from explorer.audit import audit as rank
-        from explorer.finetune import read_rows
+        from explorer.finetune import rows_of
 
-        with tempfile.TemporaryDirectory() as place:
-            path = Path(place) / file
-            path.write_bytes(content)
-            try:
-                found = read_rows(path)
-            except CorpusError as error:
-                raise _plain(error, path) from error
+        found = rows_of(content, name)
 
         def tell(done: int, total: int) -> None:
             job.progress = done / total

@@ -6,7 +6,6 @@ import numpy as np
 
 from app import compared, standings, state
 from app.compared import VERDICTS, Mover
-from app.facts import bare
 from explorer.causing import Effect
 from explorer.offensive import flag
 
@@ -24,7 +23,7 @@ HEAD = (
 
 def row(mover: Mover, names: dict[int, str], labels: dict[int, str]) -> dict[str, Any]:
     """A mover as the table takes it."""
-    name = bare(names.get(mover.feature, "no words of its own"))
+    name = names[mover.feature]
     beyond = ["–", "", "no control"]
     if np.isfinite(mover.control):
         beyond = [f"{mover.beyond_control:+.2f}", *[f"control {mover.control:+.2f}"] * 2]

@@ -114,7 +114,7 @@ def head(title: str, unit: str, why: str) -> None:
     st.html(f'<p class="sec" title="{why}">{title} <span style="font-weight:400">({unit})</span></p>')
 
 
-def abroad(cache: Cache, feature: Feature) -> None:
+def abroad(feature: Feature) -> None:
     """The feature's counterparts in the other caches of the same model and hook point; nothing where there is none."""
     here = state.cache_name() or ""
     for name, other in resources.siblings(here).items():
@@ -144,7 +144,6 @@ def abroad(cache: Cache, feature: Feature) -> None:
 def known_labels(cache: Cache) -> dict[int, str]:
     """Feature -> label, in passing: where labels cannot be read, the page has said so at its head."""
     try:
-        said = resources.labels().all(cache.manifest.sae_fingerprint)
+        return resources.labels().texts(cache.manifest.sae_fingerprint)
     except ExplorerError:
         return {}
-    return {index: label.label for index, label in said.items() if label.label}

@@ -102,15 +102,15 @@ def _begin(key: str, cache: Cache, sae: str, feature: int, label: Label, seen: C
     st.session_state[key] = Quiz(label.label, found.snippets, found.lacking, trouble=trouble)
 
 
-def _answer(key: str, cache: Cache, feature: int, label: Label, snippet: str, fires: bool) -> None:
+def _answer(key: str, cache: Cache, feature: int, snippet: str, fires: bool) -> None:
     now: Quiz = st.session_state[key]
     now.answers[snippet] = fires
     if len(now.answers) == len(now.snippets):
         now.grade = grade(now.snippets, now.answers)
-        _keep(key, cache, feature, label)
+        _keep(key, cache, feature)
 
 
-def _keep(key: str, cache: Cache, feature: int, label: Label) -> None:
+def _keep(key: str, cache: Cache, feature: int) -> None:
     now: Quiz = st.session_state[key]
     assert now.grade is not None
     now.trouble = None
@@ -145,7 +145,7 @@ def _question(cache: Cache, key: str, feature: int, label: Label, now: Quiz) -> 
                 shortcut=shortcut,
                 key=f"{key}-{shortcut}",
                 on_click=_answer,
-                args=(key, cache, feature, label, snippet.id, fires),
+                args=(key, cache, feature, snippet.id, fires),
                 width="stretch",
             )
     with st.container(horizontal=True, gap="small"):
@@ -168,7 +168,7 @@ def _result(cache: Cache, key: str, feature: int, label: Label, now: Quiz, found
     )
     if now.trouble:
         state.show_error(now.trouble)
-        st.button("Keep the score", key=f"{key}-keep", on_click=_keep, args=(key, cache, feature, label))
+        st.button("Keep the score", key=f"{key}-keep", on_click=_keep, args=(key, cache, feature))
     rows = [
         token_row(cache.vocabulary, s.tokens, s.acts, s.scored, flagged=s.flagged, group=_group(s, now.answers[s.id]))
         for s in sorted(now.snippets, key=lambda s: (now.answers[s.id] == s.fires, not s.fires))

@@ -5,9 +5,10 @@ from html import escape
 import streamlit as st
 
 from app import charts, compared, lab_charts, standings, state
-from app.compare_link import AT, SERIES, asked, chose, key, names_of
+from app.compare_link import AT, SERIES, asked, chose, key
 from app.compared import Lab, Line
 from app.facts import bare, markdown_text, masked, veiled
+from app.feature_row import named
 from explorer.cache import Cache
 from explorer.errors import ExplorerError
 from explorer.judging import judges
@@ -59,7 +60,7 @@ def scrubbing(cache: Cache, lab: Lab, defaults: list[int], labels: dict[int, str
         sample(point)
     with left:
         activity, chosen = curves(cache, lab, line, defaults, labels)
-        names = names_of(cache, chosen, labels)
+        names = {f: named(cache, f, labels) for f in chosen}
         beside = f" Grey and dashed: the same for {veiled(line.beside.name)}." if line.beside else ""
         st.html(
             f'<p class="say words">Across: {escape(line.axis)}. Teal: the share of answers judged {escape(word)}, with 95 % intervals, and '
@@ -71,9 +72,7 @@ def scrubbing(cache: Cache, lab: Lab, defaults: list[int], labels: dict[int, str
             alt=f"Share of answers judged {word} along {line.axis}" + (f", beside {bare(line.beside.name)}" if line.beside else ""),
         )  # fmt: skip
         styles = ("fire", "fire dash", "fire dots")
-        words = "".join(
-            f'<span class="{styles[n % 3]}">#{f} {veiled(names.get(f, ""))}</span>' for n, f in enumerate(activity)
-        )
+        words = "".join(f'<span class="{styles[n % 3]}">#{f} {veiled(names[f])}</span>' for n, f in enumerate(activity))
         if line.beside:
             words = f'<span class="dash">{veiled(line.beside.name)}</span>' + words
         st.html(
@@ -89,10 +88,9 @@ def curves(
     if not lab.read:
         return {}, []
     tested = list(dict.fromkeys([*defaults, *S.get(key("lines"), [])]))
-    names = names_of(cache, tested, labels)
     chosen = st.multiselect(
         "Features drawn along", tested, default=defaults[:LINES], key=key("lines"), max_selections=LINES,
-        format_func=lambda f: f"#{f} {masked(names.get(f, ''))[:30]}", placeholder="Choose features",
+        format_func=lambda f: f"#{f} {masked(named(cache, f, labels))[:30]}", placeholder="Choose features",
     )  # fmt: skip
     try:
         found = {f: lab.activity(line, f) for f in chosen if f < cache.n_features}

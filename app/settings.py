@@ -210,7 +210,7 @@ def _sliders(said: str, n_features: int, directions: Container[str], bad: list[s
     for text in said.split(",") if said.strip() not in ("", NO_EDITS) else []:
         try:
             slider = _slider(text.strip())
-        except (ValueError, KeyError):
+        except ValueError:
             bad.append(f"edit {text[:40]!r}")
             continue
         edit, target = slider.edit, slider.edit.target
@@ -229,12 +229,9 @@ def _sliders(said: str, n_features: int, directions: Container[str], bad: list[s
 
 
 def _slider(text: str) -> Slider:
-    target, strength, mode, off, *more = [*text.split(":"), *["1", "add", ""][text.count(":") :]]
-    value = float(strength)
-    if more or off not in ("", "off") or not math.isfinite(value):
-        raise ValueError(text)
-    STEERING_MODES[mode]
-    return Slider(fitted(Edit.of(target, value, mode)), off != "off")
+    """What `_said` wrote."""
+    off = text.count(":") == 3 and text.endswith(":off")
+    return Slider(fitted(Edit.read(text.removesuffix(":off") if off else text)), not off)
 
 
 def _number(name: str, text: str, bad: list[str]) -> float | int | None:

@@ -54,7 +54,7 @@ class Sweep:
 
     @property
     def answers(self) -> int:
-        """How many answers it takes; without any edit every strength is the same, so one a question."""
+        """How many answers it takes: one a push, strength and question."""
         return len(self.pushes) * len(self.strengths) * len(self.questions)
 
     @property

@@ -32,11 +32,6 @@ class Evidence:
     intervals: tuple[int, ...] = ()
     again: bool = False
 
-    @property
-    def coverage(self) -> float:
-        """Share of the fifths of the feature's range that were seen."""
-        return len(self.intervals) / INTERVALS
-
     def to_json(self) -> str:
         """As labels carry it."""
         return json.dumps(asdict(self), separators=(",", ":"))

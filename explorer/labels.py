@@ -215,6 +215,10 @@ class LabelStore:
             self._seen[sae] = known
         return dict(known[1])
 
+    def texts(self, sae: str) -> dict[int, str]:
+        """Feature -> what its label says, of those whose label says something."""
+        return {feature: label.label for feature, label in self.all(sae).items() if label.label}
+
     def bundled(self, sae: str) -> dict[int, Label]:
         """The labels that came with caches of this SAE."""
         return dict(self._bundled.get(sae, {}))

@@ -1,5 +1,6 @@
 """What the layers hand to each other: frozen records without behaviour and without torch."""
 
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Literal
@@ -48,6 +49,21 @@ class Edit:
     def spelled(self) -> str:
         """The whole edit, as links and the command line spell it: "12:1.5:add"."""
         return f"{self.target}:{self.strength:g}:{self.mode}"
+
+    @classmethod
+    def read(cls, spelled: str) -> "Edit":
+        """The edit that `spelled` gives; without a mode it adds, without a strength as well it is of strength 1.
+
+        Raises:
+            ValueError: If it is none, the strength is no finite number, or there is no such mode.
+        """
+        from explorer.steering import STEERING_MODES  # which stands on this module
+
+        target, strength, mode, *more = [*spelled.split(":"), *("1", "add")[spelled.count(":") :]]
+        edit = cls.of(target, float(strength), mode)
+        if more or mode not in STEERING_MODES or not math.isfinite(edit.strength):
+            raise ValueError(spelled)
+        return edit
 
 
 @dataclass(frozen=True, slots=True)

@@ -269,10 +269,7 @@ def _steering(entry: Mapping[str, Any], cache: Cache) -> tuple[tuple[Edit, ...],
 def _edit(said: Any, cache: Cache) -> Edit:
     """An edit as links spell it: "12:1.5:add" or "~villain:1"."""
     try:
-        target, strength, mode, *more = [*str(said).split(":"), *("1", "add")[str(said).count(":") :]]
-        edit = Edit.of(target, float(strength), mode)
-        if more or mode not in STEERING_MODES or not math.isfinite(edit.strength):
-            raise ValueError(said)
+        edit = Edit.read(str(said))
         if not edit.direction and not 0 <= edit.feature < cache.n_features:
             raise ValueError(said)
         return edit

@@ -105,7 +105,7 @@ def find(
             expected=f"at least {_AGREE:.0%}",
             do="Run persona-explorer check, or use the precision that the cache was built in",
         )
-    table = _table(cache.n_features, close, kept)
+    table = _table(close, kept)
     path = write_negatives(cache, table)
     per = np.bincount(np.array(table["feature"], np.int64), minlength=cache.n_features)
     return Found(path, len(rows), len(table["feature"]), int((per[cache.live] < near + chance).sum()), again)
@@ -129,7 +129,7 @@ class _Best:
         self.spans[at, slot] = (window, peak, other)
 
 
-def _table(n_features: int, close: _Best, kept: _Best) -> dict[str, list]:
+def _table(close: _Best, kept: _Best) -> dict[str, list]:
     rows = []
     for kind, best in ((NEAR_MISS, close), (RANDOM, kept)):
         feature, slot = np.nonzero(np.isfinite(best.draws))

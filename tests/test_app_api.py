@@ -17,6 +17,7 @@ from app.api.routes import PATH, ROUTES, Route
 from app.api.serving import LARGEST_BODY
 from app.api.shapes import check
 from app.loading import DTYPE_VARIABLE
+from app.settings import MOST_SLIDERS
 from explorer import meaning
 from explorer.cache import Cache
 from explorer.comparing import Compared
@@ -338,7 +339,7 @@ def test_judges_that_fail_take_no_answer_with_them(loaded, monkeypatch):
         {"edits": [{"direction": "nowhere"}]},
         {"edits": [{"direction": "../x"}]},
         {"edits": [{}]},
-        {"edits": [{"feature": 1}] * 7},
+        {"edits": [{"feature": 1}] * (MOST_SLIDERS + 1)},
         {"model": "nowhere"},
         {"sampling": {"max_tokens": 10**6}},
         {"prompt": " "},

@@ -337,6 +337,17 @@ def test_shares_are_said_in_percent(share: float, said: str):
     assert facts.percent(share) == said
 
 
-@pytest.mark.parametrize(("value", "said"), [(0, "0"), (3.14159, "3.14"), (99.96, "100"), (12345.6, "12,346")])
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (0, "0"),
+        (3.14159, "3.14"),
+        (99.96, "100"),
+        (12345.6, "12,346"),
+        (0.0001, "0.0001"),
+        (0.00002, "0.000020"),
+        (-1e-9, "-0.000000"),
+    ],
+)
 def test_activations_are_said_without_powers_of_ten(value: float, said: str):
     assert facts.number(value) == said

@@ -281,10 +281,10 @@ def test_a_training_set_is_audited_and_the_kept_rows_are_exported(home, features
     app.slider(key="monitor-audit-slider").set_value(app.slider(key="monitor-audit-slider").min).run()
     assert "40 of 40 rows are dropped" in words(app) or "39 of 40" in words(app)
     app = page()
-    app.file_uploader(key="monitor-rows").upload("rows.jsonl", b"{}\n", "application/jsonl").run()
+    app.file_uploader(key="monitor-rows").upload("my rows (1).jsonl", b"{}\n", "application/jsonl").run()
     app.text_input(key="monitor-audit-features").set_value(features).run()
     app.button(key="monitor-audit-go").click().run()
-    assert "rows.jsonl, line 1" in words(ended(app, "audit-job"))
+    assert "my rows (1).jsonl, line 1" in words(ended(app, "audit-job"))
 
 
 def app_kept(found, kept) -> str:

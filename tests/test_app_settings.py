@@ -38,6 +38,7 @@ def test_what_is_as_always_is_not_in_the_link(cache: Cache):
         ("1:1:fly,-4,60,5", [5]),
         ("7,7:2:add,8", [7, 8]),
         ("1:1:add:off:x,2:1:add:maybe,3::add,4", [4]),
+        ("1:off,2:1:off,3:1:add:,4:1:add:off", [4]),
         (",".join(map(str, range(20))), list(range(16))),
         ("99999999999999999999", []),
     ],

@@ -141,6 +141,13 @@ def test_all_sees_what_another_store_wrote_and_its_answer_may_be_changed(store):
     other.close()
 
 
+def test_texts_are_what_labels_say_and_none_of_those_that_say_nothing(store):
+    store.put(SAE, 1, "one")
+    store.put(SAE, 2, "", "a note without a label")
+    assert store.texts(SAE) == {1: "one"}
+    assert set(store.all(SAE)) == {1, 2}
+
+
 def test_undo_walks_back_step_by_step_and_is_itself_kept(store):
     for text in ("a", "b", "c"):
         store.put(SAE, 7, text, author="ana")

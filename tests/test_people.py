@@ -226,7 +226,6 @@ def test_evidence_says_what_was_seen_and_is_flagged_only_once_it_has_changed(tmp
     evidence = seen(cache, cache.examples(9, "top"))
     assert len(evidence.examples) == 24
     assert evidence.intervals[-1] == 4
-    assert 0 < evidence.coverage <= 1
     text = evidence.to_json()
     assert Evidence.from_json(text) == evidence
     assert changed(text, cache, 9) == ""

@@ -182,6 +182,21 @@ def test_a_target_is_spelled_one_way_everywhere(target, edit):
     assert Edit.of(target) == edit
 
 
+@pytest.mark.parametrize("edit", [Edit(12), Edit(3, -1.5, "clamp"), Edit(-1, 0.25, "cap", "villain-2")])
+def test_an_edit_is_read_as_it_is_spelled(edit):
+    assert Edit.read(edit.spelled) == edit
+    assert Edit.read(edit.target) == Edit.of(edit.target)
+    assert Edit.read(f"{edit.target}:-2") == Edit.of(edit.target, -2.0)
+
+
+@pytest.mark.parametrize(
+    "spelled", ["", "-1:1", "~A:1", "12:inf", "12:nan:add", "12:1:shout", "12:1:add:off", "12:add", "12:"]
+)
+def test_what_spells_no_edit_is_not_guessed_at(spelled):
+    with pytest.raises(ValueError, match=f"^{re.escape(spelled.split(':')[0])}|could not convert string to float"):
+        Edit.read(spelled)
+
+
 @pytest.mark.parametrize("target", ["", "~", "~A", "~-a", "-1", "1.5", "king", "9" * 10, "~" + "a" * 41, "~a b"])
 def test_what_is_no_target_is_refused(target):
     with pytest.raises(ValueError, match=f"^{re.escape(target)}$"):

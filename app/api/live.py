@@ -14,7 +14,7 @@ from starlette.responses import StreamingResponse
 
 from app import resources
 from app.api import asking, records
-from app.api.reading import Asked, found, named, opened
+from app.api.reading import Asked, found, opened
 from app.api.refusing import Refused, body, refusal
 from app.runs import Question, Run
 from explorer.errors import CacheError
@@ -93,7 +93,7 @@ async def search(asked: Asked, request: "Request") -> Any:
         cache = await asyncio.to_thread(opened, asked)
         if not query.strip():
             raise Refused(422, "q has no words", expected="what is to be found by meaning", do="Send some")
-        names = await asyncio.to_thread(named, cache)
+        names = await asyncio.to_thread(lambda: resources.labels().texts(cache.manifest.sae_fingerprint))
         engine = resources.engine(asked.path["cache"])
         try:
             near = await _done(engine, lambda job: engine.nearness(query, names), request)
@@ -129,7 +129,8 @@ async def _done(engine: "Engine", work: "Callable[[Job], Any]", request: "Reques
 
 
 def _fired(asked: Asked, cache: "Cache", found: Any) -> Any:
-    said, names, titles = asked.body, named(cache), cache.table.column("title")
+    said, titles = asked.body, cache.table.column("title")
+    names = resources.labels().texts(cache.manifest.sae_fingerprint)
     ranked = rank(
         found, cache, by=said["by"], weighted=said["weighted"], limit=int(said["limit"]), max_density=said["max_density"]
     )  # fmt: skip

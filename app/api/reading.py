@@ -45,12 +45,6 @@ def opened(asked: Asked) -> "Cache":
     return cache
 
 
-def named(cache: "Cache") -> dict[int, str]:
-    """Feature -> label, where somebody gave one."""
-    said = resources.labels().all(cache.manifest.sae_fingerprint)
-    return {index: label.label for index, label in said.items() if label.label}
-
-
 def caches(asked: Asked) -> Any:
     """Every cache that can be opened; one that is refused is told by its own path."""
     from explorer.errors import CacheError
@@ -98,7 +92,7 @@ def found(asked: Asked, query: str, sort: str, *, descending: bool = True, nearn
         max_density=said["max_density"],
         min_max=said["min_max"],
         status=said["status"],
-        labels={index: label.label for index, label in labels.items() if label.label},
+        labels=store.texts(cache.manifest.sae_fingerprint),
         notes={index: label.note for index, label in labels.items() if label.note},
         only=among(cache, store, labels, **people, moved=moved),
         nearness=nearness,
@@ -111,7 +105,8 @@ def found(asked: Asked, query: str, sort: str, *, descending: bool = True, nearn
 def feature(asked: Asked) -> Any:
     """One feature with its statistics."""
     cache, index = opened(asked), asked.path["feature"]
-    return records.feature_record(cache, cache.feature(index), named(cache).get(index, ""))
+    said = resources.labels().texts(cache.manifest.sae_fingerprint)
+    return records.feature_record(cache, cache.feature(index), said.get(index, ""))
 
 
 def examples(asked: Asked) -> Any:

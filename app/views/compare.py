@@ -18,7 +18,6 @@ from app.compare_link import (
     chose,
     keep,
     key,
-    names_of,
     tuned_here,
     undoing_in_steer,
 )
@@ -27,6 +26,7 @@ from app.components.ranking_table import ranking_table
 from app.driving import in_view
 from app.engine import Engine
 from app.facts import veiled
+from app.feature_row import named
 from app.scrubber import judge_word, scrubbing
 from app.train_watch import train_page
 from explorer import presets
@@ -85,7 +85,7 @@ def moved(cache: Cache, found: Compared, labels: dict[int, str], word: str) -> M
     others = [m for m in listed if m.verdict != "causes"]
     said = st.query_params.get(state.FEATURE, "")
     chosen = next((m for m in listed if str(m.feature) == said), (causes or others or [None])[0])
-    names, at = names_of(cache, [m.feature for m in listed], labels), chosen.feature if chosen else -1
+    names, at = {m.feature: named(cache, m.feature, labels) for m in listed}, chosen.feature if chosen else -1
     left, right = st.columns([1.75, 1], gap="large")
     with left, st.container(key=key("movers"), gap="small"):
         st.html(
@@ -129,7 +129,7 @@ def save(cache: Cache, found: Compared) -> None:
         S[SAVED] = (found.name, error)
 
 
-def undoing(cache: Cache, found: Compared, names: dict[int, str], word: str) -> None:
+def undoing(cache: Cache, found: Compared, labels: dict[int, str], word: str) -> None:
     """Features taken away together: edits, figures, and the ways to use them."""
     st.html('<h2 class="part-head">Joint undo</h2>')
     undo = found.undo
@@ -137,7 +137,8 @@ def undoing(cache: Cache, found: Compared, names: dict[int, str], word: str) -> 
         st.html('<p class="say" role="status">Taking the tested features away, alone or together, changes nothing.</p>')
         return
     edits = ", ".join(
-        f"<b>{edit.strength:+.2f}".replace("-", "−") + f" × #{edit.feature}</b> {veiled(names.get(edit.feature, ''))}"
+        f"<b>{edit.strength:+.2f}".replace("-", "−")
+        + f" × #{edit.feature}</b> {veiled(named(cache, edit.feature, labels))}"
         for edit in undo.edits
     )
     works = (
@@ -199,8 +200,7 @@ def compare(cache: Cache, engine: Engine, folders: dict[str, Path], labels: dict
         st.html('<hr class="part">')
         in_view(cache, engine, found, mover, labels, word)
     st.html('<hr class="part">')
-    edited = [edit.feature for edit in found.undo.edits] if found.undo else []
-    undoing(cache, found, names_of(cache, edited, labels), word)
+    undoing(cache, found, labels, word)
     listed = compared.ranked(found, "own", "answer", "effect")
     return [m.feature for m in listed if m.verdict == "causes"] or [m.feature for m in listed[:1]]
 

@@ -303,7 +303,7 @@ def main() -> None:
         if not feature.dead:
             histogram(feature)
             related(cache, feature, names, on_open=open_feature)
-        abroad(cache, feature)
+        abroad(feature)
     with title:
         header(cache, feature, label)
         copier(copies(cache, state.cache_name() or "", index, label.label if label else ""), key="copies")

@@ -13,6 +13,7 @@ from app.components.clicker import clicker
 from app.components.heatmap import example_rows, token_heatmap
 from app.engine import Engine
 from app.facts import markdown_text, veiled
+from app.feature_row import named
 from app.replay import Replay
 from app.runs import Question, Run
 from app.talk import Place, Playing, Talk, place, spelled
@@ -152,7 +153,7 @@ def follow(box, talk: Talk, playing: Run | Replay, step: Step, stop: int) -> Run
 def feature_step(cache: Cache, step: Step) -> None:
     """A feature's strongest examples."""
     feature = cache.feature(step.feature)
-    label = state.label_texts(cache).get(step.feature) or feature.title
+    label = named(cache, step.feature, state.label_texts(cache))
     st.html(f'<div class="stage asked"><span class="dim">feature #{step.feature}</span> {veiled(label)}</div>')
     rows = [{**row, "group": ""} for row in example_rows(cache, cache.examples(step.feature, "top")[: step.rows])]
     with st.container(key="present-heat"):

@@ -122,7 +122,7 @@ def prompt_side(
         with st.popover("Modes", icon=":material/help:", key=key("help")):
             what_modes_do()
         with st.popover("Save", icon=":material/bookmark:", key=key("save")):
-            own_presets(cache, now, known)
+            own_presets(cache, known)
         with st.popover("Share", icon=":material/link:", key=key("share")):
             share(cache, engine, now)
         st.button(
@@ -219,7 +219,7 @@ def steering_side(
         )  # fmt: skip
 
 
-def own_presets(cache: Cache, now: Settings, known: list[Preset]) -> None:
+def own_presets(cache: Cache, known: list[Preset]) -> None:
     """Save the sliders under a name; take saved ones away."""
     st.text_input("Name", key=key("preset-name"), max_chars=presets.LONGEST_NAME, placeholder="Name of your preset")
     st.button("Save these sliders", key=key("preset-save"), on_click=save_preset, args=(cache,))

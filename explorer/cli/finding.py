@@ -268,6 +268,5 @@ def _names(cache: "Cache") -> list[str]:
     from explorer.labels import LabelStore
 
     store = LabelStore.over(cache)
-    said = store.all(cache.manifest.sae_fingerprint)
-    titles = cache.table.column("title").to_pylist()
-    return [said[i].label if i in said and said[i].label else f"({title or ''})" for i, title in enumerate(titles)]
+    said, titles = store.texts(cache.manifest.sae_fingerprint), cache.table.column("title").to_pylist()
+    return [said.get(i) or f"({title or ''})" for i, title in enumerate(titles)]

@@ -1,6 +1,5 @@
 """`persona-explorer steer`: one question, answered by the model as it is and as it is steered, in one batch."""
 
-import math
 from pathlib import Path
 from typing import Annotated
 
@@ -124,14 +123,8 @@ def read_edit(text: str) -> Edit:
     Raises:
         UsageError: If it is not of that form.
     """
-    parts = text.removeprefix("#").split(":")
     try:
-        if len(parts) > 3:
-            raise ValueError
-        edit = Edit.of(parts[0], float(parts[1]) if len(parts) > 1 else 1.0, parts[2] if len(parts) > 2 else "add")
-        if not math.isfinite(edit.strength) or edit.mode not in STEERING_MODES:
-            raise ValueError
-        return edit
+        return Edit.read(text.removeprefix("#"))
     except ValueError:
         raise UsageError(
             f"{text!r} is no edit",
