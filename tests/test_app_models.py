@@ -172,7 +172,7 @@ def test_a_broken_adapter_says_so_and_the_base_goes_on(base: Engine):
 
 
 def test_an_adapter_that_is_not_here_is_named_with_those_that_are(base: Engine):
-    with pytest.raises(ModelError, match="no adapter 'nobody@1'") as caught:
+    with pytest.raises(ModelError, match="no fine-tune 'nobody@1' here") as caught:
         base.on("nobody@1")
     assert GARDENING in caught.value.expected
 
