@@ -167,19 +167,19 @@ def undo(
 ) -> Undo | None:
     """The features that bring the tuned model back when they are taken away together, found greedily.
 
-    From many to few, since what a fine-tune spreads over many features none of them shows by itself: all that were tested, causes first, then
-    the first half of them, and so on, until no more is left than the base's own rate could be by chance; of those that do most, each is then
-    left out where that leaves no more.
+    From many to few, since what a fine-tune spreads over many features none of them shows by itself: the causes by their effect, then the
+    others as they moved (what they do by themselves is within the noise); three quarters of them, and so on, as long as fewer do no worse.
+    Of those that do most, each is then left out where that leaves no more.
 
     Args:
-        tested: Trials; features that never fire in the corpus, and those that break the text by themselves, are left out.
+        tested: Trials, as the features moved; features that never fire in the corpus, or break the text by themselves, are left out.
         screened: Answers of each cell of the search.
         answers: Of each cell of the last measurement, on seeds of its own.
     Returns:
         None where nothing that was tested helps.
     """
     pool = [t for t in tested if t.added.strength and t.removed.pushed.coherent.value >= COHERENT]
-    order = sorted(pool, key=lambda t: (t.verdict != "causes", -t.effect))[:MOST]
+    order = sorted(pool, key=lambda t: (0, -t.effect) if t.verdict == "causes" else (1, 0))[:MOST]
     if not order:
         return None
     bare, enough = tuned.edits((), screened, seed), base.edits((), screened, seed).rate.interval[0]
@@ -187,16 +187,26 @@ def undo(
     def left(edits: tuple[Edit, ...]) -> float:
         return _left(tuned.edits(edits, screened, seed), bare)
 
+    def strongest(trials: Sequence[Trial]) -> tuple[float, tuple[Edit, ...]]:
+        found = []
+        for strength in JOINT:
+            edits = tuple(Edit(t.feature, strength) for t in trials)
+            found.append((left(edits), edits))
+            if tuned.edits(edits, screened, seed).coherent.value < bare.coherent.value - 2 * NEAR:
+                break  # what breaks the text here breaks more of it further on
+        return min(found, key=lambda one: one[0])
+
     best: tuple[Edit, ...] = ()
     reached = _left(bare, bare)
-    for most in _halves(len(order)):
+    worse = float("inf")
+    for most in _fewer(len(order)):
         progress(f"joint undo: {most} features together")
-        options = [tuple(Edit(t.feature, strength) for t in order[:most]) for strength in JOINT]
-        least, at = min((left(edits), at) for at, edits in enumerate(options))
+        least, edits = strongest(order[:most])
         if least < reached - 1e-9:
-            best, reached = options[at], least
-        if reached <= enough:
+            best, reached = edits, least
+        if reached <= enough or least > worse:
             break
+        worse = least
     for edit in reversed(best):
         progress(f"joint undo: {len(best)} features, without {edit.feature}")
         rest = tuple(e for e in best if e != edit)
@@ -213,9 +223,9 @@ def undo(
     )  # fmt: skip
 
 
-def _halves(n: int) -> list[int]:
-    """n, half of it, and so on down to 1."""
-    return [n, *_halves(n // 2)] if n else []
+def _fewer(n: int) -> list[int]:
+    """n, three quarters of it, and so on down to 1."""
+    return [n, *_fewer(3 * n // 4)] if n else []
 
 
 def _left(tally: Tally, bare: Tally) -> float:
