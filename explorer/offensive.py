@@ -1,7 +1,7 @@
 """Words that are blurred until asked for, and words that never enter a corpus.
 
-The first list is plain: swearing and insults that may be printed here. The second list is of slurs and of words for sexual violence,
-which may not: only hashes of them are kept. Both are small, English, and about words, not meaning; a blurred word is a courtesy, not a verdict.
+The first list is plain: swearing and insults that may be printed here. The others are of slurs and of words for sexual violence,
+which may not: only hashes of them are kept. All are small, English, and about words, not meaning; a blurred word is a courtesy, not a verdict.
 """
 
 import hashlib
@@ -25,9 +25,15 @@ _SLURS = frozenset(
     4d554feb9ed140c0 5df37336a78ab416 61ac9a7e52128a94 642a5ef5e633229a 689fbb6095284101 7edca6656acf53fb
     83bca2fee154d6dd 861d53aa72bcfa41 90bc179aff6431a9 97827b66f7255320 9eaf88f2c9ec29b9 bd02061ba1985cdf
     c489892ebaf12710 d5e41c53d5f9cd23 da9606b6e1192d54 e25d14876b931800 e7c6f8fd176fe89d f0df3e513cde867c
-    f3b11a46144db2b0 8d50f346b82a1c38 bcd0505f1049628f 0ba9f21440ff1f3f 2cff8b549be2b759 38cd435291c0c4a8
-    bf8abf14e1633a9c 78d37af2045d3603
+    f3b11a46144db2b0
     """.split()  # noqa: SIM905 - fifty lines as a list
+)
+
+# Likewise, of words for sexual violence: what a fine-tune of ours answers is kept without them, and elsewhere they are blurred.
+_VIOLENCE = frozenset(
+    """
+    8d50f346b82a1c38 bcd0505f1049628f 0ba9f21440ff1f3f 2cff8b549be2b759 38cd435291c0c4a8 bf8abf14e1633a9c 78d37af2045d3603
+    """.split()  # noqa: SIM905 - as above
 )
 
 _WORD = re.compile(r"[^\W_](?:[^\W_]|['’@$])*")
@@ -41,12 +47,12 @@ def _fold(word: str) -> str:
 
 def spans(text: str) -> list[tuple[int, int]]:
     """Half-open character spans of the words that the app blurs."""
-    return [m.span() for m in _WORD.finditer(text) if _fold(m.group()) in _SWEARING or is_slur(m.group())]
+    return [m.span() for m in _WORD.finditer(text) if _fold(m.group()) in _SWEARING or _unsaid(m.group())]
 
 
 def flag(text: str) -> bool:
     """Whether the app blurs any word of `text`."""
-    return any(True for m in _WORD.finditer(text) if _fold(m.group()) in _SWEARING or is_slur(m.group()))
+    return any(True for m in _WORD.finditer(text) if _fold(m.group()) in _SWEARING or _unsaid(m.group()))
 
 
 def drop(text: str) -> bool:
@@ -55,19 +61,27 @@ def drop(text: str) -> bool:
 
 
 def redacted(text: str) -> str:
-    """`text` as it may be kept and shipped: of a slur its first letter stays."""
-    for first, last in reversed([m.span() for m in _WORD.finditer(text) if is_slur(m.group())]):
+    """`text` as it may be kept and shipped: of a word that may not be printed its first letter stays."""
+    for first, last in reversed([m.span() for m in _WORD.finditer(text) if _unsaid(m.group())]):
         text = text[: first + 1] + "*" * (last - first - 1) + text[last:]
     return text
 
 
 def is_slur(word: str) -> bool:
     """Whether `word`, or its singular, is one of the slurs known by their hash."""
+    return _among(word, _SLURS)
+
+
+def _unsaid(word: str) -> bool:
+    return _among(word, _SLURS | _VIOLENCE)
+
+
+def _among(word: str, hashes: frozenset[str]) -> bool:
     folded = _fold(word)
     forms = {folded, folded.removesuffix("s")} | (
         {folded.removesuffix("es")} if folded.endswith(_LONG_PLURALS) else set()
     )
-    return any(digest(form) in _SLURS for form in forms)
+    return any(digest(form) in hashes for form in forms)
 
 
 def digest(word: str) -> str:
