@@ -184,15 +184,13 @@ def undo(
         return None
     bare, enough = tuned.edits((), screened, seed), base.edits((), screened, seed).rate.interval[0]
 
-    def left(edits: tuple[Edit, ...]) -> float:
-        return _left(tuned.edits(edits, screened, seed), bare)
-
     def strongest(trials: Sequence[Trial]) -> tuple[float, tuple[Edit, ...]]:
         found = []
         for strength in JOINT:
             edits = tuple(Edit(t.feature, strength) for t in trials)
-            found.append((left(edits), edits))
-            if tuned.edits(edits, screened, seed).coherent.value < bare.coherent.value - 2 * NEAR:
+            tally = tuned.edits(edits, screened, seed)
+            found.append((_left(tally, bare), edits))
+            if tally.coherent.value < bare.coherent.value - 2 * NEAR:
                 break  # what breaks the text here breaks more of it further on
         return min(found, key=lambda one: one[0])
 
@@ -210,7 +208,7 @@ def undo(
     for edit in reversed(best):
         progress(f"joint undo: {len(best)} features, without {edit.feature}")
         rest = tuple(e for e in best if e != edit)
-        if rest and (least := left(rest)) <= max(reached, enough):
+        if rest and (least := _left(tuned.edits(rest, screened, seed), bare)) <= max(reached, enough):
             best, reached = rest, least
     if not best:
         return None
