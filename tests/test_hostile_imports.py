@@ -77,14 +77,14 @@ def test_a_name_that_looks_like_a_path_names_and_goes_nowhere(tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (gzip.compress(json.dumps(batch()).encode())[:-30], "cannot be read whole"),
-        (b"\x1f\x8b" + b"junk" * 20, "cannot be read whole"),
-        (gzip.compress(b"{}") + b"trailing", "cannot be read whole"),
-        (gzip.compress(b"\xff\xfe"), "no whole JSON"),
-        (json.dumps(batch()).encode("utf-16"), "no text"),
-        (b" \n ", "white space"),
-        (b'{"a": ' + b"[" * 100_000, "no whole JSON"),
-        (b'{"a": 1' + b"0" * 5_000 + b"}", "no whole JSON"),
+        pytest.param(gzip.compress(json.dumps(batch()).encode())[:-30], "cannot be read whole", id="cut short"),
+        pytest.param(b"\x1f\x8b" + b"junk" * 20, "cannot be read whole", id="junk"),
+        pytest.param(gzip.compress(b"{}") + b"trailing", "cannot be read whole", id="trailing bytes"),
+        pytest.param(gzip.compress(b"\xff\xfe"), "no whole JSON", id="no UTF-8"),
+        pytest.param(json.dumps(batch()).encode("utf-16"), "no text", id="UTF-16"),
+        pytest.param(b" \n ", "white space", id="white space"),
+        pytest.param(b'{"a": ' + b"[" * 100_000, "no whole JSON", id="deep"),
+        pytest.param(b'{"a": 1' + b"0" * 5_000 + b"}", "no whole JSON", id="long number"),
     ],
 )
 def test_what_cannot_be_read_is_refused_in_a_short_sentence(tmp_path, content, said):
