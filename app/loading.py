@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from explorer.sae import SparseCoder
 
 WARMUP_VARIABLE = "PERSONA_EXPLORER_WARMUP"
-DEVICE_VARIABLE = "PERSONA_EXPLORER_DEVICE"
-DTYPE_VARIABLE = "PERSONA_EXPLORER_DTYPE"
 
 State = Literal["cold", "loading", "ready", "failed", "closed"]
 
@@ -233,7 +231,6 @@ def load_pair(cache: Cache) -> "tuple[LanguageModel, SparseCoder]":
     """
     from explorer import live
 
-    device, dtype = (os.environ.get(name, "auto") for name in (DEVICE_VARIABLE, DTYPE_VARIABLE))
-    model, coder = live.load_pair(cache, device=device, dtype=dtype)
+    model, coder = live.load_pair(cache)
     model.vocabulary  # noqa: B018 - made here, so that the first answer need not wait for it
     return model, coder

@@ -10,6 +10,7 @@ import ctypes
 import difflib
 import hashlib
 import json
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from explorer.text import Vocabulary, token_bytes
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
+DEVICE_VARIABLE = "PERSONA_EXPLORER_DEVICE"  # what "auto" means, for every command, the app and the tests
+DTYPE_VARIABLE = "PERSONA_EXPLORER_DTYPE"
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 _RESIDUAL = {"hook_resid_post": False, "hook_out": False, "hook_resid_pre": True, "hook_in": True}
 _MARK = "\ue000"  # of the private use area: no template and no message has it
@@ -375,11 +378,13 @@ def _keep_memory() -> None:
 
 
 def choose_device(name: str) -> torch.device:
-    """The torch device called `name`; "auto" is CUDA, then MPS, then the CPU.
+    """The torch device called `name`; "auto" is what the environment says, else CUDA, then MPS, then the CPU.
 
     Raises:
         ModelError: If there is no such device here.
     """
+    if name == "auto":
+        name = os.environ.get(DEVICE_VARIABLE, name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -389,23 +394,27 @@ def choose_device(name: str) -> torch.device:
         raise ModelError(
             f"There is no device {name!r} here ({str(error).splitlines()[0]})",
             expected="auto, cpu, cuda or mps",
-            do="Use --device auto",
+            do=f"Use --device auto, or mend {DEVICE_VARIABLE}",
         ) from error
     return device
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The precision called `name`; "auto" is bfloat16 where `device` computes in it, else float32.
+    """The precision called `name`; "auto" is what the environment says, else bfloat16 where `device` computes in it, else float32.
 
     Raises:
         ModelError: If there is no such precision.
     """
     if name == "auto":
+        name = os.environ.get(DTYPE_VARIABLE, name)
+    if name == "auto":
         fast = device.type in ("cuda", "mps") or _cpu_computes_bfloat16()
         return torch.bfloat16 if fast else torch.float32
     if name not in _DTYPES:
         raise ModelError(
-            f"There is no precision {name!r}", expected=f"auto, {', '.join(_DTYPES)}", do="Use --dtype auto"
+            f"There is no precision {name!r}",
+            expected=f"auto, {', '.join(_DTYPES)}",
+            do=f"Use --dtype auto, or mend {DTYPE_VARIABLE}",
         )
     return _DTYPES[name]
 

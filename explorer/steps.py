@@ -177,7 +177,10 @@ def _run_sweep(world: "World", tick: Tick) -> None:
     for at, hook in enumerate(own.hooks):
         store = _collect(world, hook, tick, own.documents)
         plans = [first, *others] if at == 0 else [first]
-        sweep([store], plans, held_out, world.work / "sweep", world.folder / SWEEP, progress=tick)
+        sweep(
+            [store], plans, held_out, world.work / "sweep", world.folder / SWEEP, device=str(world.live.device),
+            progress=tick,
+        )  # fmt: skip
 
 
 def _run_train(world: "World", tick: Tick) -> None:
@@ -188,7 +191,10 @@ def _run_train(world: "World", tick: Tick) -> None:
     plan = TrainingPlan(own.n_features, own.k, own.steps, own.batch, own.lr, seed=own.seed)
     facts = {"model_name": world.live.name, "corpus": "sampled from the model"}
     out = world.folder / "sae"
-    train(store, plan, out, checkpoints=world.work / "checkpoints", metadata=facts, progress=tick)
+    train(
+        store, plan, out, checkpoints=world.work / "checkpoints", metadata=facts, device=str(world.live.device),
+        progress=tick,
+    )  # fmt: skip
 
 
 def _run_build(world: "World", tick: Tick) -> None:

@@ -172,6 +172,7 @@ def train(
     checkpoints: Path,
     every: int = 200,
     metadata: dict[str, Any] | None = None,
+    device: str = "cpu",
     progress: Progress = lambda done, total: None,
 ) -> SparseCoder:
     """Train a TopK SAE and write it as a SAELens folder.
@@ -183,6 +184,7 @@ def train(
         out: The folder to write.
         checkpoints: A folder for the notes; emptied at the end.
         metadata: Added to the SAE's own: model, corpus, ...
+        device: Where it is trained; a training may go on elsewhere than it began.
         progress: Called with steps so far and `plan.steps`.
     Returns:
         The SAE, with the stored precision (float16).
@@ -199,7 +201,7 @@ def train(
         raise RecipeError(
             f"{out} is there and is no SAE", expected="a new folder, or an SAE to replace", do="Choose another"
         )
-    trainer = _trainer(store, plan)
+    trainer = _trainer(store, plan, device)
     done = _restore(trainer, store, plan, checkpoints)
     trainer.data_provider = store.shuffled(plan.batch, plan.seed, skip=done)
     for step in range(done, plan.steps):
@@ -216,7 +218,7 @@ def train(
     return coder
 
 
-def _trainer(store: ActivationStore, plan: TrainingPlan) -> Any:
+def _trainer(store: ActivationStore, plan: TrainingPlan, device: str) -> Any:
     """SAELens' trainer at its first step, its decoder bias at the mean of the rows."""
     from sae_lens.config import LoggingConfig, SAETrainerConfig
     from sae_lens.saes.topk_sae import TopKTrainingSAE, TopKTrainingSAEConfig
@@ -230,7 +232,7 @@ def _trainer(store: ActivationStore, plan: TrainingPlan) -> Any:
             k=plan.k,
             normalize_activations="expected_average_only_in",
             apply_b_dec_to_input=True,
-            device="cpu",
+            device=device,
             dtype="float32",
         )
     )
@@ -246,6 +248,7 @@ def _trainer(store: ActivationStore, plan: TrainingPlan) -> Any:
             lr_end=plan.lr / 10,
             lr_warm_up_steps=min(plan.warm_up, plan.steps // 4),
             lr_decay_steps=plan.steps // 4,
+            device=device,
             dead_feature_window=plan.dead_after,
             feature_sampling_window=plan.steps + 1,
             logger=LoggingConfig(log_to_wandb=False),
@@ -328,7 +331,7 @@ def _restore(trainer: Any, store: ActivationStore, plan: TrainingPlan, folder: P
             state.setdefault(int(number), {})[name] = value
     trainer.optimizer.load_state_dict({"state": state, "param_groups": note["groups"]})
     _load_plain(trainer.lr_scheduler, note["lr"])
-    trainer.n_forward_passes_since_fired = tensors["silent"]
+    trainer.n_forward_passes_since_fired = tensors["silent"].to(trainer.cfg.device)
     trainer.n_training_steps = note["steps"]
     trainer.n_training_samples = note["steps"] * plan.batch
     return note["steps"]
@@ -398,6 +401,7 @@ def sweep(
     work: Path,
     out: Path,
     *,
+    device: str = "cpu",
     progress: Callable[[str], None] = lambda line: None,
 ) -> list[dict[str, Any]]:
     """Train short runs over hook points, widths and k, and note how each explains held-out rows.
@@ -408,6 +412,7 @@ def sweep(
         held_out: Rows that `store` does not hold, at its hook point.
         work: For the SAEs in between.
         out: A JSON list, written after every run; runs that it holds are not repeated.
+        device: Where they are trained.
     """
     found: list[dict[str, Any]] = json.loads(out.read_text()) if out.exists() else []
     for store in stores:
@@ -416,7 +421,7 @@ def sweep(
             key["trained_rows"] = len(store)
             if any({k: run.get(k) for k in key} == key for run in found):
                 continue
-            coder = train(store, plan, work / "sae", checkpoints=work / "checkpoints")
+            coder = train(store, plan, work / "sae", checkpoints=work / "checkpoints", device=device)
             found.append({**key, **variance_explained(coder, held_out(store))})
             write_whole(out, json.dumps(found, indent=1) + "\n")
             progress(

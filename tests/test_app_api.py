@@ -16,12 +16,12 @@ from app.api.describing import document
 from app.api.routes import PATH, ROUTES, Route
 from app.api.serving import LARGEST_BODY
 from app.api.shapes import check
-from app.loading import DTYPE_VARIABLE
 from app.settings import MOST_SLIDERS
 from explorer import meaning
 from explorer.cache import Cache
 from explorer.comparing import Compared
 from explorer.errors import ExplorerError
+from explorer.model import DTYPE_VARIABLE
 from explorer.search import search
 from tests.helpers_cache import HOSTILE
 from tests.helpers_lab import comparison

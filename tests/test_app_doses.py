@@ -9,11 +9,11 @@ import pytest
 
 from app import doses
 from app.engine import Engine
-from app.loading import DTYPE_VARIABLE
 from app.sweeps import Sweep
 from explorer import directions
 from explorer.cache import Cache
 from explorer.directions import Direction
+from explorer.model import DTYPE_VARIABLE
 from explorer.records import Edit, Sampling
 from tests.helpers_steer import tiny_world
 

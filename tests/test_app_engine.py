@@ -9,10 +9,11 @@ import pytest
 
 from app.engine import Engine
 from app.jobs import Job
-from app.loading import DTYPE_VARIABLE, WARMUP_VARIABLE, load_pair
+from app.loading import WARMUP_VARIABLE, load_pair
 from app.runs import KEPT, History, Question, Run, Turn
 from explorer.cache import Cache
 from explorer.errors import CacheError, ModelError
+from explorer.model import DTYPE_VARIABLE
 from explorer.records import Edit, Sampling
 from tests.helpers_cache import fake_cache
 

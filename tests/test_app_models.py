@@ -14,7 +14,6 @@ from app import doses, resources, session_files, settings
 from app.answers import prose
 from app.driving import readings
 from app.engine import Engine
-from app.loading import DTYPE_VARIABLE
 from app.runs import Question, Run
 from app.settings import Settings, Slider
 from app.tuned import KEPT, Tuned
@@ -23,6 +22,7 @@ from explorer.adapters import FOLDER, WEIGHTS, Adapter, adapted, known, named, t
 from explorer.cache import Cache
 from explorer.diffing import read
 from explorer.errors import ModelError
+from explorer.model import DTYPE_VARIABLE
 from explorer.records import Edit, Sampling
 from tests.helpers_app import run_page, words
 from tests.helpers_cache import fake_cache

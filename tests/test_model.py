@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from explorer.errors import HookError, ModelError
-from explorer.model import LanguageModel, choose_device, choose_dtype
+from explorer.model import DEVICE_VARIABLE, DTYPE_VARIABLE, LanguageModel, choose_device, choose_dtype
 from tests.helpers import ARCHITECTURES, TEXT, tiny_folder, tiny_model
 
 CHAT = [
@@ -148,6 +148,18 @@ def test_a_model_without_a_template_says_so(tmp_path):
     assert not model.has_template
     with pytest.raises(ModelError, match="has no chat template"):
         model.chat_document(CHAT)
+
+
+def test_what_is_chosen_by_itself_is_what_the_environment_says(monkeypatch):
+    monkeypatch.setenv(DEVICE_VARIABLE, "meta")
+    monkeypatch.setenv(DTYPE_VARIABLE, "float16")
+    assert choose_device("auto").type == "meta"
+    assert choose_device("cpu").type == "cpu"
+    assert choose_dtype("auto", torch.device("cpu")) == torch.float16
+    assert choose_dtype("float32", torch.device("cpu")) == torch.float32
+    monkeypatch.setenv(DEVICE_VARIABLE, "toaster")
+    with pytest.raises(ModelError, match=f"no device 'toaster'.*{DEVICE_VARIABLE}"):
+        choose_device("auto")
 
 
 def test_devices_and_precisions_that_do_not_exist_are_refused():

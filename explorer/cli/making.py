@@ -111,8 +111,9 @@ def train_sae(
         )
         facts_of_it = {"model_name": live.name, "corpus": corpus}
         coder = train(
-            store, plan, out, checkpoints=place / "checkpoints", metadata=facts_of_it, progress=_named(tick, "training")
-        )
+            store, plan, out, checkpoints=place / "checkpoints", metadata=facts_of_it, device=str(live.device),
+            progress=_named(tick, "training"),
+        )  # fmt: skip
     result = {"folder": str(out), "features": coder.n_features, "hook_point": coder.hook_point, "rows": len(store)}
     _tell("SAE", {**result, "fingerprint": coder.fingerprint}, as_json)
 

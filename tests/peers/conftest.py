@@ -8,11 +8,10 @@ import pytest
 
 from app import resources
 from app.engine import Engine
-from app.loading import DTYPE_VARIABLE
 from explorer import judging
 from explorer.build import build
 from explorer.cache import Cache
-from explorer.model import LanguageModel
+from explorer.model import DTYPE_VARIABLE, LanguageModel
 from explorer.records import Document
 from explorer.sae import SparseCoder
 from tests.helpers import TEXT, tiny_folder
