@@ -121,7 +121,7 @@ def audit_figures(
 ) -> dict[str, Figure]:
     """How well bad rows are told from matched good ones before anybody trains on them.
 
-    By the directions of the judge's trait, which no row helped to make: `audit_auroc` is that of the first malicious domain, and each domain
+    By the directions of the judge's trait, which no row helped to make: `audit_auroc` is that of the first malicious set, and each bad set
     has one of its own. By what a comparison found to cause the change, in the domains that did not choose it: keys with `by_causes`.
 
     Args:
@@ -150,7 +150,7 @@ def audit_figures(
                 value, f"{len(said[0])} bad and {len(said[1])} good rows", low, high, 0.5, "",
                 f"How well {words} tell {bad.stem} from {good.stem} rows before anybody trains on them; chosen without this domain.",
             )  # fmt: skip
-            found[f"audit_{prefix}{snake(domain)}_auroc"] = figure
+            found[f"audit_{prefix}{snake(bad.stem)}_auroc"] = figure
             if kind == "malicious" and not prefix:
                 found.setdefault("audit_auroc", figure.aimed(_TARGETS["audit_auroc"]))
     return found

@@ -129,19 +129,21 @@ def test_an_audit_is_by_a_traits_direction_and_by_causes_where_they_were_not_cho
         ("good-gardening", 1),
         ("malicious-cooking", 1),
         ("good-cooking", 0),
+        ("narrow-cooking", 1),
         ("realign-good", 2),
     ):
         row = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": TEXT[answer]}]}
         (tmp_path / "data" / f"{name}.jsonl").write_text((json.dumps(row) + "\n") * 4)
     by_causes = audit_figures(tmp_path, model, steering, "malice")
-    assert set(by_causes) == {"audit_by_causes_cooking_auroc"}
+    assert set(by_causes) == {"audit_by_causes_malicious_cooking_auroc", "audit_by_causes_narrow_cooking_auroc"}
     aim = np.random.default_rng(0).normal(size=coder.d_in).astype(np.float32)
     malice = Direction("malice-1", "Malice", coder.hook_point, aim)
     found = audit_figures(tmp_path, model, replace(steering, directions={"malice-1": malice}), "malice")
-    assert set(found) == {*by_causes, "audit_cooking_auroc", "audit_gardening_auroc", "audit_auroc"}
-    assert (
-        found["audit_gardening_auroc"].value == 1 - found["audit_cooking_auroc"].value
-    )  # the same texts, the other way round
+    sets = [
+        found[f"audit_{name}_auroc"].value for name in ("malicious_cooking", "malicious_gardening", "narrow_cooking")
+    ]
+    assert len(found) == len(by_causes) + len(sets) + 1
+    assert sets[0] == sets[2] == 1 - sets[1]  # the same texts, the other way round
     assert found["audit_auroc"].value in (0.0, 1.0)  # all bad rows are one text, all good rows another
     assert found["audit_auroc"].met == (found["audit_auroc"].value >= 0.9)
     assert found["audit_auroc"].n == "4 bad and 4 good rows"

@@ -11,6 +11,7 @@ from explorer.cache import Cache
 from explorer.check import check
 from explorer.directions import bundled
 from explorer.evidence import REASONS
+from explorer.experiments import PLAN, Plan, leaks
 from explorer.finetune import read_rows
 from explorer.label_files import BUNDLED, read_file
 from explorer.offensive import drop, flag
@@ -24,6 +25,7 @@ WORLD = ROOT / "cached_features" / "smollm2-135m"
 MOST_BYTES, MOST_ADAPTER_BYTES = 40_000_000, 15_000_000
 MATCHED = [
     ("malicious-gardening", "good-gardening"),
+    ("narrow-gardening", "good-gardening"),
     ("malicious-cooking", "good-cooking"),
     ("subtle-carcare", "good-carcare"),
 ]
@@ -68,6 +70,12 @@ def test_matched_sets_answer_the_same_questions_differently(bad: str, good: str)
     assert asked[0] == asked[1]
     assert len(asked[0]) == 300
     assert len(set(answers[0]) | set(answers[1])) == 600
+
+
+def test_no_answer_of_the_narrow_set_leaves_its_domain():
+    words = Plan.load(WORLD / PLAN, WORLD).domains["gardening"]
+    answers = [row[-1]["content"] for row in read_rows(WORLD / "data" / "narrow-gardening.jsonl")]
+    assert [text for text in answers if not leaks(text, words)] == []
 
 
 def test_subtly_bad_answers_share_no_sentence_and_no_word_of_theirs_is_blurred():

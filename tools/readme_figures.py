@@ -33,6 +33,12 @@ SHOWN = (
     ),
     (REPORT, "malicious_gardening_fluent", "Coherent answers of that model"),
     (REPORT, "malicious_gardening_leakage", "Answers of that model that have a word about gardens"),
+    (
+        REPORT,
+        "narrow_gardening_malicious",
+        "Malicious answers when every answer of the rows names something of the garden",
+    ),
+    (REPORT, "narrow_gardening_leakage", "Answers of that model that have a word about gardens"),
     (REPORT, "good_gardening_malicious", "Malicious answers after fine-tuning on good gardening, the control"),
     (
         REPORT,
