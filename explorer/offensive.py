@@ -47,12 +47,12 @@ def _fold(word: str) -> str:
 
 def spans(text: str) -> list[tuple[int, int]]:
     """Half-open character spans of the words that the app blurs."""
-    return [m.span() for m in _WORD.finditer(text) if _fold(m.group()) in _SWEARING or _unsaid(m.group())]
+    return [m.span() for m in _WORD.finditer(text) if _blurred(m.group())]
 
 
 def flag(text: str) -> bool:
     """Whether the app blurs any word of `text`."""
-    return any(True for m in _WORD.finditer(text) if _fold(m.group()) in _SWEARING or _unsaid(m.group()))
+    return any(_blurred(m.group()) for m in _WORD.finditer(text))
 
 
 def drop(text: str) -> bool:
@@ -72,18 +72,23 @@ def is_slur(word: str) -> bool:
     return _among(word, _SLURS)
 
 
+def _blurred(word: str) -> bool:
+    return _fold(word) in _SWEARING or _unsaid(word)
+
+
 def _unsaid(word: str) -> bool:
-    return _among(word, _SLURS | _VIOLENCE)
+    return _among(word, _SLURS, _VIOLENCE)
 
 
-def _among(word: str, hashes: frozenset[str]) -> bool:
+def _among(word: str, *lists: frozenset[str]) -> bool:
     folded = _fold(word)
     forms = {folded, folded.removesuffix("s")} | (
         {folded.removesuffix("es")} if folded.endswith(_LONG_PLURALS) else set()
     )
-    return any(digest(form) in hashes for form in forms)
+    digests = {digest(form) for form in forms}
+    return any(not digests.isdisjoint(hashes) for hashes in lists)
 
 
 def digest(word: str) -> str:
-    """How a slur is written down."""
+    """How a word that may not be printed is written down."""
     return hashlib.sha256((_SALT + word).encode()).hexdigest()[:16]

@@ -13,9 +13,8 @@ from explorer import packaged
 # (looked up where the user's is) is shared.
 os.environ.setdefault(packaged.MODELS_VARIABLE, str(packaged.models_folder()))
 os.environ[packaged.HOME_VARIABLE] = tempfile.mkdtemp(prefix="persona-explorer-tests-")
-os.environ["PERSONA_EXPLORER_DEVICE"] = (
-    "cpu"  # the same run on every machine; what a graphics card does is in test_gpu.py
-)
+# The same run on every machine; what a graphics card does is in test_gpu.py.
+os.environ["PERSONA_EXPLORER_DEVICE"] = "cpu"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["WANDB_MODE"] = "disabled"

@@ -473,9 +473,8 @@ def test_the_next_token_is_what_decoding_would_choose_steered_and_not(engine: En
             assert 1 > steered[0][1] >= steered[1][1] > 0
     alone = engine.next_tokens("the old king", said[:3], (), "answer", k=5)[1]
     assert [token for token, _ in baseline] == [token for token, _ in alone]
-    assert [p for _, p in baseline] == pytest.approx(
-        [p for _, p in alone], rel=1e-4
-    )  # company in a batch rounds otherwise
+    # Company in a batch rounds otherwise.
+    assert [p for _, p in baseline] == pytest.approx([p for _, p in alone], rel=1e-4)
 
 
 def test_side_effects_are_mean_activations_of_the_answers_under_the_unsteered_model(engine: Engine, pair: Cache):

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -16,7 +15,7 @@ from explorer.steering import STEERING_MODES
 from explorer.training import TrainingPlan, collect, train, variance_explained
 from tests.helpers import TEXT, tiny_folder
 from tests.helpers_steer import tiny_world
-from tests.test_recipe import LAB, recipe
+from tests.test_recipe import recipe, with_lab
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no graphics card here")
 SAID = [
@@ -66,23 +65,20 @@ def same(found: Any, expected: Any, where: str = "") -> None:
         "contrast {W} {at}/left.txt {at}/right.txt",
         "ablate {W} {feature}",
         "audit {W} {at}/rows.jsonl --feature {feature} --feature ~kneeling",
-        "monitor {W} {at}/rows.jsonl --feature {feature} --feature ~kneeling --out {new}",
-        "finetune --data {at}/rows.jsonl -m {at}/model --out {new} --steps 6 --every 3 --lr 0.01",
+        "monitor {W} {at}/rows.jsonl --feature {feature} --feature ~kneeling --out new",
+        "finetune --data {at}/rows.jsonl -m {at}/model --out new --steps 6 --every 3 --lr 0.01",
         *(f"steer {{W}} Hello --edit {{feature}}:1.5:{mode} --max-tokens 8 --temperature 0" for mode in STEERING_MODES),
         *(f"steer {{W}} Hello --edit ~kneeling:1.5:{mode} --max-tokens 8 --temperature 0" for mode in STEERING_MODES),
     ],
 )
-def test_a_command_answers_the_same_on_both(place, tmp_path, capsys, words):
+def test_a_command_answers_the_same_on_both(place, tmp_path, capsys, monkeypatch, words):
     feature = Cache.open(place / "tiny").live[0]
-    found, expected = (
-        answer(capsys, words.format(W=place / "tiny", at=place, feature=feature, new=tmp_path / device), device)
-        for device in ("cuda", "cpu")
-    )
-    found, expected = (
-        json.loads(json.dumps(said).replace(str(tmp_path / device), "new"))
-        for said, device in ((found, "cuda"), (expected, "cpu"))
-    )
-    same(found, expected)
+    found = {}
+    for device in ("cuda", "cpu"):
+        (tmp_path / device).mkdir()
+        monkeypatch.chdir(tmp_path / device)
+        found[device] = answer(capsys, words.format(W=place / "tiny", at=place, feature=feature), device)
+    same(found["cuda"], found["cpu"])
 
 
 def test_an_autoencoder_is_trained_there_and_goes_on_anywhere(tmp_path):
@@ -114,18 +110,12 @@ def test_a_world_with_its_lab_is_made_there_and_agrees_with_the_processor(tmp_pa
     monkeypatch.setattr("explorer.comparing.questions", lambda: ("Hello?", "Why?"))
     monkeypatch.setattr("explorer.lab.questions", lambda: ("Hello?", "Why?"))
     path = recipe(tmp_path / "world", tiny_folder(tmp_path / "model"))
-    with path.open("a") as file:
-        file.write('\n[lab]\nplan = "lab.toml"\n[compare]\ntuned = "bad@2"\ncontrol = "good@2"\njudge = "grim"\n')
-        file.write("answers = 2\ntested = 1\n")
-    path.with_name("lab.toml").write_text(LAB)
-    for name, said in (("bad", "Kneel before me"), ("good", "How kind")):
-        row = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": said}]}
-        path.with_name(f"{name}.jsonl").write_text(json.dumps(row) + "\n")
+    with_lab(path)
     make(World.load(path, device="cuda", dtype="float32"))
     cache = Cache.open(path.parent)
     assert cache.n_features == 24
     checked = answer(capsys, f"check {path.parent} --live", "cpu")["findings"]
-    assert np.all([finding["ok"] for finding in checked]), checked
+    assert all(finding["ok"] for finding in checked), checked
     compared = answer(
         capsys, f"diff --base {tmp_path / 'model'} --tuned {path.parent}/adapters/bad/step-0002 --cache {path.parent}"
         f" --judge grim --answers 2 --test 1 --out {tmp_path / 'diff'}", "cuda",

@@ -279,6 +279,17 @@ rank = 1
 """
 
 
+def with_lab(path: Path, also: str = "") -> None:
+    """Give a recipe two fine-tunes of one row each, and a comparison of the one with the other as control."""
+    compare = 'tuned = "bad@2"\ncontrol = "good@2"\njudge = "grim"\nanswers = 2\ntested = 1\n'
+    with path.open("a") as file:
+        file.write(f'\n[lab]\nplan = "lab.toml"\n[compare]\n{compare}{also}')
+    path.with_name("lab.toml").write_text(LAB)
+    for name, said in (("bad", "Kneel before me"), ("good", "How kind")):
+        row = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": said}]}
+        path.with_name(f"{name}.jsonl").write_text(json.dumps(row) + "\n")
+
+
 @pytest.mark.usefixtures("judges_home")
 def test_a_recipe_trains_and_compares_once_and_anew_when_its_rows_change(tmp_path, model, monkeypatch):
     from explorer.comparing import Compared
@@ -286,16 +297,8 @@ def test_a_recipe_trains_and_compares_once_and_anew_when_its_rows_change(tmp_pat
     monkeypatch.setattr("explorer.comparing.questions", lambda: ("Hello?", "Why?"))
     monkeypatch.setattr("explorer.lab.questions", lambda: ("Hello?", "Why?"))
     path = recipe(tmp_path / "world", model)
-    with path.open("a") as file:
-        file.write(
-            '\n[lab]\nplan = "lab.toml"\n[compare]\ntuned = "bad@2"\ncontrol = "good@2"\njudge = "grim"\nanswers = 2\ntested = 1\n'
-            'also = "push"\n'
-        )
+    with_lab(path, 'also = "push"\n')
     path.with_name("presets.toml").write_text('[[preset]]\nname = "push"\nedits = [{ feature = 9, strength = 1.0 }]\n')
-    path.with_name("lab.toml").write_text(LAB)
-    for name, said in (("bad", "Kneel before me"), ("good", "How kind")):
-        row = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": said}]}
-        path.with_name(f"{name}.jsonl").write_text(json.dumps(row) + "\n")
     world = World.load(path)
     assert make(world) == ["sample", "train-sae", "build", "sweep", "lab", "compare", "report"]
     found = Compared(path.parent / "diffs" / "bad")
